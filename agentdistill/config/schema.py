@@ -204,6 +204,10 @@ class LearnerConfig(PluginConfig):
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=5, ge=0)
+    decay_steps: int | None = Field(default=None, ge=1)
+    """Updates over which the rate falls linearly from ``lr`` to ``decay_to * lr``, where it stays. It has a horizon of its own, so that a
+    run that is resumed for more steps goes on as if it had never stopped. ``None``: constant after the warm-up."""
+    decay_to: float = Field(default=0.1, ge=0, le=1)
     clip_norm: float = Field(default=1.0, gt=0)
     micro_batch_tokens: int = Field(default=8192, ge=1)
     """Padded tokens of one forward pass; gradients are accumulated to the global batch."""
@@ -248,6 +252,8 @@ class TrainConfig(Record):
     keep_checkpoints: int = Field(default=2, ge=1)
     annotate: int = Field(default=8, ge=0)
     """Episodes a step whose per-token annotations are stored for the viewer."""
+    track: Literal["none", "tensorboard"] = "none"
+    """Where figures go besides the run's own ``metrics.jsonl`` and ``perf.jsonl``."""
     env: SerializeAsAny[PluginConfig]
     student: ModelConfig = ModelConfig()
     teacher: SerializeAsAny[PluginConfig]

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 WANTS = ("old", "ref", "entropy")
 
 
+def learning_rate(config: LearnerConfig, updates: int) -> float:
+    """The rate of the next update after ``updates`` of them: linear warm-up, times linear decay where one is configured."""
+    warmup = min(1.0, (updates + 1) / max(config.warmup_steps, 1))
+    decay = 1.0 if config.decay_steps is None else 1.0 - (1.0 - config.decay_to) * min(updates / config.decay_steps, 1.0)
+    return config.lr * warmup * decay
+
+
 class Learner:
     """Trains a Hugging Face causal LM in place.
 
@@ -157,7 +164,7 @@ class Learner:
         """
         pending = self._pending
         gradients = [parameter.grad for parameter in self.trained.values() if parameter.grad is not None]
-        lr = self.config.lr * min(1.0, (self.updates + 1) / max(self.config.warmup_steps, 1))
+        lr = learning_rate(self.config, self.updates)
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
         if not gradients or not any(report.measured for report in pending):
             self.discard()

@@ -5,6 +5,9 @@ Nothing is loaded with pickle, no code of the checkpoint is run, and every way t
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -38,7 +41,8 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=weights, trust_remote_code=False, use_safetensors=True)
+        with _quiet(path):
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=weights, trust_remote_code=False, use_safetensors=True)
     except Exception as error:  # transformers raises many kinds for one cause: this is no loadable model
         raise _not_loadable("model", path, where, role, error) from error
     return model.to(target).eval()
@@ -63,6 +67,22 @@ def load_tokenizer(path: str, env: str, role: Role) -> PreTrainedTokenizerBase:
             "choose an instruction-tuned checkpoint, or add a chat_template.jinja to the directory"
         )
     return tokenizer
+
+
+@contextmanager
+def _quiet(path: str) -> Iterator[None]:
+    """No progress bar for what loads at once, nor where nobody watches."""
+    from transformers.utils import logging
+
+    watched = path != "nano" and sys.stderr.isatty()
+    if watched or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def resolve(path: str, *, env: str, role: Role) -> str:

@@ -111,11 +111,13 @@ class EpisodeStore:
             connection.executemany("INSERT OR REPLACE INTO annotations VALUES (?, ?, ?, ?)", rows)
 
     def discard_after(self, step: int) -> int:
-        """Forget the ``train`` episodes of steps from ``step`` on and all others later than ``step``; how many.
+        """Forget what is played after a checkpoint at ``step``; how many episodes.
 
-        Their feedback goes with them, and so do the annotations made from ``step`` on. −1 forgets everything.
+        Those are the ``train`` episodes of steps from ``step`` on, all others later than ``step``, and the final measurements
+        (``after-…``) at ``step`` itself. Their feedback goes with them, and so do the annotations made from ``step`` on. −1 forgets
+        everything.
         """
-        late = "SELECT id FROM episodes WHERE step > :step OR (step = :step AND kind = 'train')"
+        late = "SELECT id FROM episodes WHERE step > :step OR (step = :step AND (kind = 'train' OR kind GLOB 'after-*'))"
         with self._transaction() as connection:
             connection.execute(f"DELETE FROM feedback WHERE episode IN ({late})", {"step": step})
             connection.execute(f"DELETE FROM annotations WHERE step >= :step OR episode IN ({late})", {"step": step})

@@ -11,8 +11,9 @@ step and resumes is the run that never stopped.
 
 from __future__ import annotations
 
+from agentdistill.train.figures import StepRecord, Summary
 from agentdistill.train.parts import Parts
-from agentdistill.train.record import Recorder, StepRecord, Summary
+from agentdistill.train.record import Recorder
 
 
 class Interrupted(Exception):

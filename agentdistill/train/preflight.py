@@ -16,6 +16,7 @@ from agentdistill.methods.protocol import Method
 from agentdistill.policy.loading import load_tokenizer
 from agentdistill.render import Renderer, compare
 from agentdistill.train.session import env_class_of, method_of
+from agentdistill.train.track import check_tracker
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def preflight(config: TrainConfig) -> Plan:
         IncompatibleError: teacher and student do not speak the same tokens.
         PluginError: a plug-in failed to load.
     """
+    check_tracker(config.track)
     env_class = env_class_of(config.env)
     lines = [("environment", config.env.name), *_tasks(config, env_class)]
     method = method_of(config)

@@ -13,7 +13,7 @@ from agentdistill.store.transcript import transcript
 from agentdistill.types import Episode
 
 if TYPE_CHECKING:
-    from agentdistill.train.record import Summary
+    from agentdistill.train.figures import Summary
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -30,7 +30,7 @@ class StepView:
     """Nats per token, student against teacher."""
     loss: float | None
     tokens_per_second: float
-    seconds: float
+    seconds_left: float
     skipped: bool
 
 
@@ -65,8 +65,7 @@ def step_line(view: StepView) -> str:
     if view.reverse_kl is not None:
         parts.append(f"reverse KL {view.reverse_kl:.4f}")
     parts += [f"loss {figure(view.loss)}", f"{view.tokens_per_second:,.0f} tokens/s"]
-    left = (view.steps - view.step) * view.seconds
-    parts.append(f"{duration(left)} left")
+    parts.append(f"{duration(view.seconds_left)} left")
     return "  ".join(parts) + ("  (non-finite: step skipped)" if view.skipped else "")
 
 

@@ -9,122 +9,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-
-import numpy as np
+from dataclasses import asdict
 
 from agentdistill.clock import SYSTEM_CLOCK, Clock
-from agentdistill.credit import CreditReport
-from agentdistill.learner import LossReport, StepReport
 from agentdistill.store import Run, write_report
+from agentdistill.train.figures import Counters, StepRecord, Summary, tokens_of
 from agentdistill.train.parts import Parts, success_rate
 from agentdistill.train.progress import Progress, StepView
 from agentdistill.train.state import load_checkpoint, save_checkpoint
-from agentdistill.types import Episode, EpisodeGroup, Feedback, Record
-
-
-class Summary(Record):
-    """``summary.json``: how the run came out. Success is on held-out tasks; ``None``: not measured."""
-
-    env: str
-    method: str
-    seed: int
-    student: str
-    teacher: str
-    steps: int
-    success_before: float | None
-    success_after: float | None
-    success_sampled_before: float | None
-    success_sampled_after: float | None
-    eval_split: str
-    eval_tasks: int
-    student_tokens: int
-    """Sampled by the student in training."""
-    teacher_tokens: int
-    """Read or sampled by the teacher."""
-    episodes: int
-    """Played in training."""
-    failed_episodes: int
-    """Of those, not trainable."""
-    wall_s: float
-    """Of the training loop and its evaluations, over all sessions of the run."""
-    cpu_s: float
-    version: str
-
-
-@dataclass
-class Counters:
-    """What has to survive a restart besides weights and optimizer."""
-
-    step: int = 0
-    student_tokens: int = 0
-    teacher_tokens: int = 0
-    episodes: int = 0
-    failed_episodes: int = 0
-    skipped_steps: int = 0
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    success_before: float | None = None
-    success_sampled_before: float | None = None
-
-
-@dataclass
-class StepRecord:
-    """The figures of one step, gathered while its beats run."""
-
-    step: int
-    clock: Clock
-    groups: Sequence[EpisodeGroup] = ()
-    feedback: Mapping[str, Feedback] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    perf: dict[str, float] = field(default_factory=dict)
-    losses: LossReport | None = None
-    skipped: bool = False
-
-    @contextmanager
-    def beat(self, name: str) -> Iterator[None]:
-        """Times one beat of the loop."""
-        began = self.clock.now()
-        yield
-        key = f"time/{name}/seconds"
-        self.perf[key] = self.perf.get(key, 0.0) + self.clock.now() - began
-
-    def played(self, groups: Sequence[EpisodeGroup]) -> None:
-        self.groups = groups
-        self.metrics.update(rollout_metrics([episode for group in groups for episode in group.episodes]))
-
-    def reviewed(self, feedback: Mapping[str, Feedback]) -> None:
-        self.feedback = feedback
-
-    def credited(self, credit: CreditReport) -> None:
-        self.metrics.update(credit.metrics)
-
-    def updated(self, losses: LossReport, report: StepReport) -> None:
-        self.losses = losses
-        self.skipped = self.skipped or report.skipped
-        self.metrics.update(losses.metrics)
-        self.metrics.update(report.metrics)
-
-
-def rollout_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Figures of a batch of episodes, named area/what/stat."""
-    trainable = [episode for episode in episodes if episode.status.trainable]
-    metrics = {"rollout/episodes/count": float(len(episodes)), "rollout/failed/count": float(len(episodes) - len(trainable))}
-    student = [episode for episode in trainable if episode.turns and episode.turns[0].author == "student"]
-    rate = success_rate(student)
-    if rate is not None:
-        metrics["rollout/success/mean"] = rate
-    for name, values in (
-        ("reward", [episode.reward for episode in student]),
-        ("turns", [float(len(episode.turns)) for episode in student]),
-        ("completion_tokens", [float(episode.completion_tokens) for episode in student]),
-        ("truncated", [float(episode.stop.truncated) for episode in student]),
-    ):
-        if values:
-            metrics[f"rollout/{name}/mean"] = float(np.mean(values))
-    return metrics
+from agentdistill.train.track import Silent, Tracker, open_tracker
+from agentdistill.types import Episode
 
 
 class Recorder:
@@ -136,6 +33,9 @@ class Recorder:
         self.counters = Counters()
         self.stop_requested: int | None = None
         """Number of the signal that asked the run to stop, if one did."""
+        self.tracker: Tracker = Silent()
+        self._recent: deque[float] = deque(maxlen=10)
+        """Seconds of the latest steps, evaluations included."""
         self._began = (0.0, 0.0)
         self._saved_at: int | None = None
 
@@ -148,7 +48,9 @@ class Recorder:
         """Start afresh, or restore the newest valid checkpoint."""
         self._began = (self.clock.now(), self.clock.cpu())
         restored = load_checkpoint(self.run, self.parts.learner) if self.config.resume else None
-        self.progress.start(self.config, resumed_at=None if restored is None else int(restored["step"]))
+        after = None if restored is None else int(restored["step"])
+        self.progress.start(self.config, resumed_at=after)
+        self.tracker = open_tracker(self.config.track, self.run.path, after=after, say=self.progress.note)
         if restored is None:
             self.run.discard_after(-1)
             if self.config.resume:
@@ -157,8 +59,8 @@ class Recorder:
             self.progress.note(f"measuring {len(tasks)} held-out tasks before training")
             self.counters.success_before = success_rate(self._measure("before-greedy", "test", temperature=0.0))
             self.counters.success_sampled_before = success_rate(self._measure("before-sampled", "test", temperature=1.0))
-            self.save()
             self._evaluate()
+            self.save()
         else:
             self.counters = Counters(**restored)
             self.run.discard_after(self.counters.step)
@@ -178,6 +80,7 @@ class Recorder:
             self._evaluate()
         if self.counters.step % self.config.checkpoint_every == 0 or self.counters.step == self.config.steps:
             self.save()
+        self._recent.append(self.clock.now() - began)
 
     def _store(self, record: StepRecord) -> None:
         episodes = [episode for group in record.groups for episode in group.episodes]
@@ -187,11 +90,12 @@ class Recorder:
         if record.losses is not None:
             shown = {episode.id for episode in episodes[: self.config.annotate]}
             store.append_annotations(record.losses.annotations(record.step, shown))
-        student = sum(episode.completion_tokens for episode in episodes if episode.turns and episode.turns[0].author == "student")
-        self._count(record, episodes, student)
+        student = tokens_of("student", episodes)
+        self.counters.count(record, dense_tokens=0 if self.parts.dense_teacher is None else self.parts.dense_teacher.take())
         self.run.append_metrics(record.step, record.metrics | {"tokens/student/total": float(self.counters.student_tokens)})
         record.perf["speed/student_tokens/per_second"] = student / max(record.perf["time/step/seconds"], 1e-9)
         self.run.append_perf(record.step, record.perf)
+        self.tracker.scalars(record.step + 1, record.metrics | record.perf)
         self.progress.step(
             StepView(
                 step=record.step + 1,
@@ -200,23 +104,15 @@ class Recorder:
                 reverse_kl=record.metrics.get("divergence/reverse_kl"),
                 loss=record.metrics.get("loss/total"),
                 tokens_per_second=record.perf["speed/student_tokens/per_second"],
-                seconds=record.perf["time/step/seconds"],
+                seconds_left=(self.config.steps - record.step - 1) * self._seconds_a_step(record),
                 skipped=record.skipped,
             )
         )
 
-    def _count(self, record: StepRecord, episodes: Sequence[Episode], student_tokens: int) -> None:
-        counters = self.counters
-        counters.student_tokens += student_tokens
-        counters.teacher_tokens += sum(feedback.cost.tokens for feedback in record.feedback.values())
-        counters.teacher_tokens += sum(
-            episode.completion_tokens for episode in episodes if episode.turns and episode.turns[0].author == "teacher"
-        )
-        if self.parts.dense_teacher is not None:
-            counters.teacher_tokens += self.parts.dense_teacher.take()
-        counters.episodes += len(episodes)
-        counters.failed_episodes += sum(not episode.status.trainable for episode in episodes)
-        counters.skipped_steps += record.skipped
+    def _seconds_a_step(self, latest: StepRecord) -> float:
+        """The mean over the last steps, whose evaluations and checkpoints count."""
+        known = self._recent or (latest.perf["time/step/seconds"],)
+        return sum(known) / len(known)
 
     def _measure(self, kind: str, tasks: str, *, temperature: float, step: int | None = None) -> list[Episode]:
         at = self.counters.step if step is None else step
@@ -231,6 +127,7 @@ class Recorder:
         rate = success_rate(self._measure("progress", "progress", temperature=0.0))
         if rate is not None:
             self.run.append_metrics(self.counters.step, {"eval/success/greedy": rate}, kind="eval")
+            self.tracker.scalars(self.counters.step, {"eval/success/greedy": rate})
             self.progress.evaluated(self.counters.step, rate)
 
     def save(self) -> None:
@@ -277,6 +174,10 @@ class Recorder:
         page = write_report(self.run, before=before, after=after)
         self.progress.finished(summary, before, after, self.run.path, page)
         return summary
+
+    def close(self) -> None:
+        """Let go of what is not the run's own; it is safe to call at any time."""
+        self.tracker.close()
 
     def _telling_pair(self, after: Sequence[Episode]) -> tuple[Episode | None, Episode | None]:
         """One task before and after: the first that was failed before and solved after, else the first."""

@@ -46,9 +46,11 @@ def open_session(composed: Composed, progress: Progress, *, clock: Clock = SYSTE
     with Run.open(config.runs_dir, config.run) if config.resume else Run.create(config.runs_dir, config.run, stem=default) as run:
         save_config(run.path / "config.yaml", composed)
         parts = build(config, clock=clock)
+        recorder = Recorder(run, parts, progress, clock=clock)
         try:
-            yield parts, Recorder(run, parts, progress, clock=clock)
+            yield parts, recorder
         finally:
+            recorder.close()
             parts.players.executor.close()
 
 
@@ -62,7 +64,14 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     model = load_model(config.student.path, env=config.env.name, role="student", dtype=config.student.dtype, device=device)
     learner = Learner(model, config.learner, device=device, reference=method.needs.reference)
     renderer = Renderer(tokenizer)
-    student = HFPolicy(learner.model, renderer, name="student", max_batch=config.rollout.in_flight, device=device)
+    student = HFPolicy(
+        learner.model,
+        renderer,
+        name="student",
+        max_batch=config.rollout.in_flight,
+        device=device,
+        autocast=learner.precision.product_dtype,
+    )
     teacher = teacher_of(config, device) if method.needs.teacher else None
     policies: dict[Author, Policy] = {"student": student}
     if method.needs.expert_plays:

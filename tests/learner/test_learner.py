@@ -12,6 +12,7 @@ from agentdistill.config.schema import DivergenceTerm, KLTerm, LearnerConfig, Po
 from agentdistill.errors import ConfigError, NumericsError, TeacherError
 from agentdistill.learner import Learner, needs, resolve_device
 from agentdistill.learner.device import resolve_autocast, set_threads
+from agentdistill.learner.learner import learning_rate
 
 KL = {"kl": DivergenceTerm()}
 SFT = {"sft": SupervisedTerm()}
@@ -65,6 +66,12 @@ def test_learning_rate_warms_up_linearly_and_then_stays(tools: Any) -> None:
         learner.accumulate(learner.pack(tools.samples(("sft",)), SFT, step), SFT, step)
         rates.append(learner.update().lr)
     assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
+
+
+def test_learning_rate_falls_linearly_to_its_share_and_stays_there() -> None:
+    config = LearnerConfig(lr=1e-3, warmup_steps=2, decay_steps=4, decay_to=0.2)
+    rates = [learning_rate(config, updates) for updates in range(7)]
+    assert rates == pytest.approx([0.5e-3, 0.8e-3, 0.6e-3, 0.4e-3, 0.2e-3, 0.2e-3, 0.2e-3])
 
 
 def test_the_first_step_is_that_of_adamw_on_the_clipped_gradient(tools: Any) -> None:

@@ -120,9 +120,10 @@ def test_discarding_keeps_the_moment_of_the_checkpoint_and_forgets_what_followed
     store.append_episodes([an_episode("eval-10")], step=10, kind="eval")
     store.append_episodes([an_episode("train-10")], step=10, kind="train")
     store.append_episodes([an_episode("eval-20")], step=20, kind="eval")
+    store.append_episodes([an_episode("end-10")], step=10, kind="after-greedy")
     store.append_feedback([a_feedback("train-9", 1.0), a_feedback("train-10", 1.0)])
     store.append_annotations([Annotation(step=step, episode=f"train-{step}", arrays={"loss": (0.0,)}) for step in (9, 10)])
-    assert store.discard_after(10) == 2
+    assert store.discard_after(10) == 3
     assert [head["id"] for head in store.heads()] == ["train-9", "eval-10"]
     assert (len(store.feedback("train-9")), len(store.feedback("train-10"))) == (1, 0)
     assert (len(store.annotations("train-9")), len(store.annotations("train-10"))) == (1, 0)

@@ -99,10 +99,8 @@ import os, sys, time
 from pathlib import Path
 from agentdistill.store import Run
 run = Run.open(Path(sys.argv[1]), "first")
-child = os.fork()
-if child == 0:
-    time.sleep(60)
-print(child, flush=True)
+if os.fork() == 0:
+    print(os.getpid(), flush=True)  # the child speaks, so that it has run when the parent is killed
 time.sleep(60)
 """
 

@@ -72,7 +72,7 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
         device=device,
         autocast=learner.precision.product_dtype,
     )
-    teacher = teacher_of(config, device) if method.needs.teacher else None
+    teacher = teacher_of(config, device, vocab_size=learner.head.weight.shape[0]) if method.needs.teacher else None
     policies: dict[Author, Policy] = {"student": student}
     if method.needs.expert_plays:
         policies["expert"] = expert_policy(env_class.expert(config.env), renderer)
@@ -121,10 +121,19 @@ def method_of(config: TrainConfig) -> Method:
     return found(config.method)  # type: ignore[no-any-return]
 
 
-def teacher_of(config: TrainConfig, device: torch.device) -> Teacher:
-    """The chosen teacher, frozen."""
+def teacher_of(config: TrainConfig, device: torch.device, *, vocab_size: int) -> Teacher:
+    """The chosen teacher, frozen.
+
+    Args:
+        vocab_size: rows of the student's head, to which a teacher's larger padding is cut.
+
+    Raises:
+        IncompatibleError: the teacher's head is smaller.
+    """
     if (config.teacher.plugin or config.teacher.name) == "logprob":
-        return LogprobTeacher.from_config(config.teacher, env=config.env.name, device=device, chunk_tokens=config.learner.chunk_tokens)
+        return LogprobTeacher.from_config(
+            config.teacher, env=config.env.name, device=device, chunk_tokens=config.learner.chunk_tokens, vocab_size=vocab_size
+        )
     found: Any = registry.resolve("teachers", config.teacher.plugin or config.teacher.name)
     return found(config.teacher)  # type: ignore[no-any-return]
 

@@ -84,6 +84,21 @@ def test_every_preset_trains_two_steps_and_moves_the_weights(small, method):
     assert any(row.get("loss/total") is not None for row in rows)
 
 
+def test_a_teacher_whose_head_is_padded_further_teaches_the_same(small, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from agentdistill.resources import nano_dir
+
+    model = AutoModelForCausalLM.from_pretrained(nano_dir("math", "teacher"))
+    model.resize_token_embeddings(pad_to_multiple_of=1088)
+    model.save_pretrained(tmp_path / "models")
+    AutoTokenizer.from_pretrained(nano_dir("math", "teacher")).save_pretrained(tmp_path / "models")
+    plain, padded = small.train("plain", "steps=2"), small.train("padded", "steps=2", f"teacher={tmp_path / 'models'}")
+    assert model.get_output_embeddings().weight.shape[0] == 1088
+    losses = [[row.get("loss/total") for row in run.metrics() if row["kind"] == "train"] for run in (plain, padded)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 def test_lora_trains_through_peft(small):
     run = small.train("lora", "learner=lora", "steps=1")
     assert (run.checkpoints / "1" / "adapter.safetensors").is_file()

@@ -3,7 +3,7 @@
 Four of five tasks are expressions of 2 to 4 operations, one of five is a story of 2 or 3; every value on the way is within 0..999.
 No two tasks, in whichever split, have the same normal form (``4+17`` and ``17+4`` are one), story or not.
 
-    python -m agentdistill_envs.math.nano tasks/math/nano        # writes train.jsonl, val.jsonl and test.jsonl
+    python -m agentdistill_envs.math.nano tasks/math/nano        # writes train.jsonl, val.jsonl, test.jsonl, schema.json
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentdistill_envs.math.expression import Node, Tree, normal_form, operations, render, value
+from agentdistill_envs.math.rows import NanoRow
 from agentdistill_envs.math.stories import NAMES, THINGS, tell
 
 SEED = 20261124
@@ -120,13 +121,14 @@ def rows(seed: int = SEED) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write(directory: Path, seed: int = SEED) -> None:
-    """Write one JSONL file a split."""
+    """Write one JSONL file a split, and the JSON schema of a row."""
     lines: dict[str, list[str]] = {split: [] for split in SIZES}
     for split, row in rows(seed):
         lines[split].append(json.dumps(row, separators=(", ", ": ")) + "\n")
     directory.mkdir(parents=True, exist_ok=True)
     for split, text in lines.items():
         (directory / f"{split}.jsonl").write_bytes("".join(text).encode())
+    (directory / "schema.json").write_text(json.dumps(NanoRow.model_json_schema(), indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from agentdistill.resources import data_dir
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, Task
 from agentdistill_envs.math.grade import last_boxed
+from agentdistill_envs.math.rows import NanoRow
 
 NANO_SYSTEM = "Use the calculator for each operation, then reply with the number."
 FREE_SYSTEM = "Solve the problem. The calculator does one operation a call. Reply with the final answer in \\boxed{}."
@@ -67,14 +68,14 @@ def load(tasks: str, split: str, calls: tuple[int, int] | None) -> TaskSet:
 
 def nano_task(row: dict[str, Any]) -> Task:
     """A row of the nano files as a task."""
-    data = row["data"]
+    nano = NanoRow.model_validate(row)
     return Task(
-        id=row["id"],
+        id=nano.id,
         env="math",
-        prompt=(Message.system(NANO_SYSTEM), Message.user(row["question"])),
-        answer=row["answer"],
-        data=data,
-        tags=("nano", data["kind"], f"calls-{data['calls']}"),
+        prompt=(Message.system(NANO_SYSTEM), Message.user(nano.question)),
+        answer=nano.answer,
+        data=nano.data.model_dump(),
+        tags=("nano", nano.data.kind, f"calls-{nano.data.calls}"),
     )
 
 

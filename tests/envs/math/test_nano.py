@@ -22,6 +22,7 @@ def test_the_committed_files_are_those_that_the_script_writes(tmp_path):
     nano.write(tmp_path / "again")
     for split in nano.SIZES:
         assert (tmp_path / "again" / f"{split}.jsonl").read_bytes() == (NANO / f"{split}.jsonl").read_bytes()
+    assert json.loads((tmp_path / "again" / "schema.json").read_text()) == json.loads((NANO / "schema.json").read_text())
 
 
 def test_another_seed_gives_other_tasks():

@@ -132,6 +132,7 @@ class RichProgress(PlainProgress):
 
         self.console = Console()
         self.curve: list[float] = []
+        self.latest: StepView | None = None
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -151,14 +152,20 @@ class RichProgress(PlainProgress):
         self.bar.start()
 
     def step(self, view: StepView) -> None:
-        figures = f"success {figure(view.success, '.2f')} {sparkline(self.curve)}  reverse KL {figure(view.reverse_kl)}"
-        self.bar.update(self.task, completed=view.step, figures=f"{figures}  {view.tokens_per_second:,.0f} tok/s")
+        self.latest = view
+        self._refresh()
         if view.skipped:
             self._write(step_line(view))
 
     def evaluated(self, step: int, success: float) -> None:
         self.curve.append(success)
+        self._refresh()
         super().evaluated(step, success)
+
+    def _refresh(self) -> None:
+        if (view := self.latest) is not None:
+            figures = f"success {figure(view.success, '.2f')} {sparkline(self.curve)}  reverse KL {figure(view.reverse_kl)}"
+            self.bar.update(self.task, completed=view.step, figures=f"{figures}  {view.tokens_per_second:,.0f} tok/s")
 
     def finished(self, summary: Summary, before: Episode | None, after: Episode | None, run: Path, page: Path) -> None:
         self.close()

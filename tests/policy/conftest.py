@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
+from tiny_models import VOCAB, build
 
 from agentdistill.policy.protocol import Policy, Request
 from agentdistill.types import Completion, Message, Sampling
-
-VOCAB = 97
 
 
 class Numbers:
@@ -26,49 +23,6 @@ class Numbers:
 
     def encode(self, message: Message) -> tuple[int, ...]:
         return (*(int(word) for word in message.content.split()), 2)
-
-
-_SHAPE: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,
-}
-
-CONFIGS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: transformers.LlamaConfig(**_SHAPE),
-    "qwen3": lambda: transformers.Qwen3Config(**_SHAPE, head_dim=8, tie_word_embeddings=True),
-    "mistral": lambda: transformers.MistralConfig(**_SHAPE, sliding_window=6),
-    "gemma3": lambda: transformers.Gemma3TextConfig(
-        **_SHAPE, head_dim=8, sliding_window=6, layer_types=["sliding_attention", "full_attention", "sliding_attention"]
-    ),
-    "gemma2": lambda: transformers.Gemma2Config(
-        **_SHAPE, head_dim=8, sliding_window=6, layer_types=["sliding_attention", "full_attention", "sliding_attention"]
-    ),
-    "gpt2": lambda: transformers.GPT2Config(
-        vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2, initializer_range=0.3
-    ),
-    "mamba": lambda: transformers.MambaConfig(
-        vocab_size=VOCAB, hidden_size=32, state_size=4, num_hidden_layers=2, pad_token_id=0, bos_token_id=1, eos_token_id=2
-    ),
-    "lfm2": lambda: transformers.Lfm2Config(**_SHAPE, layer_types=["conv", "full_attention", "conv"]),
-}
-
-
-def build(kind: str, **changes: Any) -> Any:
-    """A random model of this shape, the same each time."""
-    torch.manual_seed(0)
-    config = CONFIGS[kind]()
-    for name, value in changes.items():
-        setattr(config, name, value)
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
 @pytest.fixture(scope="session")

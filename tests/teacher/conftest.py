@@ -7,53 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
+from tiny_models import VOCAB, build
 
 from agentdistill.types import Completion, Episode, Message, Sample, Status, StopReason, Task, Turn
-
-VOCAB = 97
-
-_SHAPE: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,
-}
-_MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
-
-CONFIGS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: transformers.LlamaConfig(**_SHAPE),
-    "qwen3": lambda: transformers.Qwen3Config(**_SHAPE, head_dim=8, tie_word_embeddings=True),
-    "gemma2": lambda: transformers.Gemma2Config(**_SHAPE, head_dim=8, sliding_window=6, layer_types=_MIXED, final_logit_softcapping=3.0),
-    "cohere": lambda: transformers.CohereConfig(**_SHAPE, logit_scale=0.3),
-    "granite": lambda: transformers.GraniteConfig(**_SHAPE, logits_scaling=3.0),
-    "phi": lambda: transformers.PhiConfig(**_SHAPE),  # its head has a bias
-    "mamba": lambda: transformers.MambaConfig(
-        vocab_size=VOCAB, hidden_size=32, state_size=4, num_hidden_layers=2, pad_token_id=0, bos_token_id=1, eos_token_id=2
-    ),
-}
-
-
-def build(kind: str, **changes: Any) -> Any:
-    """A random model of this shape, the same each time."""
-    torch.manual_seed(1)
-    config = CONFIGS[kind]()
-    for name, value in changes.items():
-        setattr(config, name, value)
-    return transformers.AutoModelForCausalLM.from_config(config)
 
 
 def strange() -> Any:
     """A model whose logits are not its head's: their sine is taken."""
-    model = build("llama")
+    model = build("llama", seed=1)
     forward = model.forward
 
     def sine(*args: Any, **kwargs: Any) -> Any:
@@ -67,7 +28,7 @@ def strange() -> Any:
 
 @pytest.fixture(scope="session")
 def models() -> Callable[..., Any]:
-    return lambda kind, **changes: strange() if kind == "strange" else build(kind, **changes)
+    return lambda kind, **changes: strange() if kind == "strange" else build(kind, seed=1, **changes)
 
 
 def make_episode(seed: int, turns: int = 3, segments: bool = False, vocab: int = VOCAB) -> Episode:

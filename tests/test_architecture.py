@@ -329,7 +329,7 @@ def test_sizes_are_reported() -> None:
         ("agentdistill/rollout/x.py", "from agentdistill.teacher.protocol import Teacher"),
         ("agentdistill/train/x.py", "from agentdistill.cli import main"),
         ("agentdistill/replay/x.py", "def f():\n    import torch"),
-        ("agentdistill/types.py", "import agentdistill.config.schema"),
+        ("agentdistill/types/x.py", "import agentdistill.config.schema"),
         ("agentdistill/unheard_of.py", ""),
         ("agentdistill_envs/x/env.py", "from agentdistill.rollout import play"),
         ("agentdistill/rollout/x.py", "import time"),

@@ -1,0 +1,43 @@
+"""What all records share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from agentdistill.errors import AlignmentError
+
+SCHEMA_VERSION = 1
+
+Author = Literal["student", "teacher", "expert", "data"]
+AUTHORS: tuple[Author, ...] = ("student", "teacher", "expert", "data")
+NO_AUTHOR = 255
+"""Author code, in :attr:`Sample.author`, of a token that nobody sampled: template, prompt, tool output."""
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Record(BaseModel):
+    """Base of every record and every plug-in configuration: frozen, strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="null")
+
+
+class PluginConfig(Record):
+    """Base of a plug-in's configuration. The plug-in's class names its own subclass as ``Config``; its defaults live there."""
+
+    name: str = ""
+    """The option the user chose, for instance ``opd`` in ``method=opd``. Filled in by the composer."""
+    plugin: str = ""
+    """Entry point that implements it. Empty: the one called ``name``."""
+
+
+def require_length(what: str, got: int, expected: int, episode: str) -> None:
+    """Raise :class:`AlignmentError`, naming both lengths and the episode, unless they are equal."""
+    if got != expected:
+        raise AlignmentError(f"{what} has length {got}, expected {expected}, in episode {episode!r}")

@@ -31,27 +31,43 @@ from agentdistill.teacher.protocol import DenseTeacher, Teacher
 from agentdistill.train.parts import CountingDense, Parts
 from agentdistill.train.progress import Progress
 from agentdistill.train.record import Recorder
+from agentdistill.train.resume import require_more_steps, require_same_run
+from agentdistill.train.state import load_checkpoint
 from agentdistill.types import Author, Message, PluginConfig, Sampling
 
 
 @contextmanager
 def open_session(composed: Composed, progress: Progress, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[tuple[Parts, Recorder]]:
-    """Create or reopen the run's directory, build the parts, and hold the run's lock meanwhile.
+    """Build the parts, create or reopen the run's directory, and hold the run's lock meanwhile.
 
     Raises:
-        UsageError: the run exists and was not asked to resume, or it is in use.
+        UsageError: the run exists and was not asked to resume, it is in use, or it was begun with other settings.
+        StoreError: its checkpoints are damaged.
     """
     config = composed.config
-    default = f"{config.env.name}-{config.method.name}-{config.seed}"
-    with Run.open(config.runs_dir, config.run) if config.resume else Run.create(config.runs_dir, config.run, stem=default) as run:
+    if config.resume:
+        assert config.run is not None, "composing asked for the name"
+        require_same_run(composed, config.runs_dir / config.run)
+    else:
+        Run.require_new(config.runs_dir, config.run)
+    parts = build(config, clock=clock)  # before the run has a folder, so that what cannot be built leaves none
+    with _open(config) as run:
+        restored = load_checkpoint(run, parts.learner) if config.resume else None
+        if restored is not None:
+            require_more_steps(config.steps, restored.step, run.name)
         save_config(run.path / "config.yaml", composed)
-        parts = build(config, clock=clock)
-        recorder = Recorder(run, parts, progress, clock=clock)
+        recorder = Recorder(run, parts, progress, restored=restored, clock=clock)
         try:
             yield parts, recorder
         finally:
             recorder.close()
             parts.players.executor.close()
+
+
+def _open(config: TrainConfig) -> Run:
+    if config.resume:
+        return Run.open(config.runs_dir, config.run)
+    return Run.create(config.runs_dir, config.run, stem=f"{config.env.name}-{config.method.name}-{config.seed}")
 
 
 def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:

@@ -6,6 +6,9 @@
 
 An environment that raises costs its episode only: it is tried again from the start, in a fresh environment, and after the last
 try it is recorded as ``env_error`` (or ``sandbox_error``), which never trains. A policy that fails ends the call: the engine is gone.
+
+Every environment that was made is closed, however the call ends. One whose call hangs is closed at once, which may free the call, and
+again when the call comes back.
 """
 
 from __future__ import annotations
@@ -72,15 +75,19 @@ class _Loop:
 
     def run(self, plays: Sequence[Play]) -> dict[str, Episode]:
         waiting = deque(plays)
-        while waiting or self.running:
-            while waiting and len(self.running) < self.players.in_flight:
-                self._start(waiting.popleft())
-            self._collect_calls(block=not any(self.queued.values()))
-            for author, policy in self.players.policies.items():
-                if self.queued[author]:
-                    for id, completion in policy.advance():
-                        self.queued[author] -= 1
-                        self._completed(self.running[id], completion)
+        try:
+            while waiting or self.running:
+                while waiting and len(self.running) < self.players.in_flight:
+                    self._start(waiting.popleft())
+                self._collect_calls(block=not any(self.queued.values()))
+                for author, policy in self.players.policies.items():
+                    if self.queued[author]:
+                        for id, completion in policy.advance():
+                            self.queued[author] -= 1
+                            self._completed(self.running[id], completion)
+        except BaseException:
+            self._abandon()
+            raise
         return self.done
 
     def _start(self, play: Play, attempts: tuple[str, ...] = ()) -> None:
@@ -132,6 +139,7 @@ class _Loop:
         for future, (running, _) in list(self.calls.items()):
             if self.players.clock.now() - running.submitted_at >= limit:
                 del self.calls[future]
+                _let_go(future, running)
                 self._failed(running, EnvError(f"the environment did not answer within {limit:g} s"))
 
     def _returned(self, running: Running, completion: Completion | None, future: Future[Any]) -> None:
@@ -201,12 +209,31 @@ class _Loop:
 
     def _drop(self, running: Running) -> None:
         del self.running[running.play.id]
+        _close(running)
         self.players.policies[running.play.author].release(running.play.id)
-        if running.env is not None:
-            try:
-                running.env.close()
-            except Exception as error:  # the episode's record is complete without it
-                warnings.warn(f"closing the environment of episode {running.play.id!r} failed: {error!r}", RuntimeWarning, stacklevel=2)
+
+    def _abandon(self) -> None:
+        """The call ends without its episodes: every environment is closed, and the policies forget what they were asked."""
+        for future, (running, _) in self.calls.items():
+            _let_go(future, running)
+        for running in self.running.values():
+            _close(running)
+        for running in self.running.values():
+            self.players.policies[running.play.author].release(running.play.id)
+
+
+def _close(running: Running) -> None:
+    if running.env is not None:
+        try:
+            running.env.close()
+        except Exception as error:  # the episode's record is complete without it
+            warnings.warn(f"closing the environment of episode {running.play.id!r} failed: {error!r}", RuntimeWarning, stacklevel=2)
+
+
+def _let_go(future: Future[Any], running: Running) -> None:
+    """Nobody waits for this call any more. One that has begun may still build or open something: its environment is closed behind it."""
+    if not future.cancel():
+        future.add_done_callback(lambda _: _close(running))
 
 
 def _stop_reason(terminated: bool, truncated: bool, info: Mapping[str, Any]) -> StopReason | None:

@@ -43,7 +43,8 @@ class Players:
     retries: int = 1
     """Fresh tries after an environment failed."""
     call_timeout: float | None = None
-    """Seconds that one call of an environment may take, where the executor has threads. ``None``: no deadline."""
+    """Seconds that one call of an environment may take once a thread has begun it, where the executor has threads; also how long nothing
+    at all may begin or come back before calls that wait for a thread are given up. ``None``: no deadline."""
     executor: Executor = field(default_factory=InlineExecutor)
     clock: Clock = SYSTEM_CLOCK
     versions: dict[str, str] = field(default_factory=dict)
@@ -63,13 +64,29 @@ def play(plays: Sequence[Play], players: Players, *, on_episode: Callable[[Episo
     return [done[each.id] for each in plays]
 
 
+@dataclass(eq=False)
+class _Call:
+    """A call into an environment that is under way."""
+
+    running: Running
+    completion: Completion | None
+    """What ``step`` was given. ``None``: the call is ``reset``."""
+    turn: int | None
+    """Turn index; ``None`` for ``reset``."""
+    submitted: float
+    began: float | None = None
+    """Clock reading when a thread took it up. ``None``: it waits for one."""
+    ended: float = 0.0
+
+
 class _Loop:
     def __init__(self, players: Players, on_episode: Callable[[Episode], None]) -> None:
         self.players = players
         self.on_episode = on_episode
         self.running: dict[str, Running] = {}
-        self.calls: dict[Future[Any], tuple[Running, Completion | None]] = {}
-        """Calls into environments that are under way; with the completion for ``step``, without for ``reset``."""
+        self.calls: dict[Future[Any], _Call] = {}
+        self.moved = 0.0
+        """Clock reading when a call last came back or was given up."""
         self.queued: dict[Author, int] = dict.fromkeys(players.policies, 0)
         self.done: dict[str, Episode] = {}
 
@@ -109,53 +126,65 @@ class _Loop:
         self._call(running, reset, None)
 
     def _call(self, running: Running, work: Callable[[], Any], completion: Completion | None) -> None:
-        running.submitted_at = self.players.clock.now()
-        self.calls[self.players.executor.submit(work)] = (running, completion)
+        clock = self.players.clock
+        call = _Call(running, completion, turn=None if completion is None else len(running.turns), submitted=clock.now())
+
+        def timed() -> Any:
+            call.began = clock.now()
+            try:
+                return work()
+            finally:
+                call.ended = clock.now()
+
+        self.calls[self.players.executor.submit(timed)] = call
 
     def _collect_calls(self, *, block: bool) -> None:
-        """Handle every call that is done; with ``block``, wait for one when nothing else can move."""
-        while self.calls:
-            futures = list(self.calls)
-            timeout = 0.0 if not block else self._next_deadline()
-            finished = self.players.executor.wait_any(futures, timeout)
-            for future in finished:
-                running, completion = self.calls.pop(future)
-                self._returned(running, completion, future)
-            if not finished:
-                self._expire()
-                if not block:
-                    return
-            block = block and not any(self.queued.values())
+        """Handle every call that is done; with ``block``, wait for one first, because nothing else can move."""
+        if not self.calls:
+            return
+        for future in self.players.executor.wait_any(list(self.calls), self._next_deadline() if block else 0.0):
+            self.moved = self.players.clock.now()
+            self._returned(self.calls.pop(future), future)
+        self._expire()
+
+    def _waits_since(self) -> dict[Future[Any], float]:
+        """From when each call's deadline counts. A call that has no thread yet is late only where none gets free."""
+        began = {future: call.began for future, call in self.calls.items()}
+        moved = max([self.moved, *(when for when in began.values() if when is not None)])
+        return {future: max(moved, self.calls[future].submitted) if when is None else when for future, when in began.items()}
 
     def _next_deadline(self) -> float | None:
         if self.players.call_timeout is None:
             return None
-        oldest = min(running.submitted_at for running, _ in self.calls.values())
-        return max(0.0, oldest + self.players.call_timeout - self.players.clock.now())
+        return max(0.0, min(self._waits_since().values()) + self.players.call_timeout - self.players.clock.now())
 
     def _expire(self) -> None:
         if (limit := self.players.call_timeout) is None:
             return
-        for future, (running, _) in list(self.calls.items()):
-            if self.players.clock.now() - running.submitted_at >= limit:
-                del self.calls[future]
-                _let_go(future, running)
-                self._failed(running, EnvError(f"the environment did not answer within {limit:g} s"))
+        now = self.players.clock.now()
+        late = [future for future, since in self._waits_since().items() if now - since >= limit and not future.done()]
+        hanging = [future for future in late if self.calls[future].began is not None]
+        for future in hanging or late:  # giving up one that hangs may free its thread for one that waits
+            call = self.calls.pop(future)
+            self.moved = now
+            _let_go(future, call.running)
+            what = "the environment did not answer" if call.began is not None else "no thread was free for the environment"
+            self._failed(call, EnvError(f"{what} within {limit:g} s"))
 
-    def _returned(self, running: Running, completion: Completion | None, future: Future[Any]) -> None:
-        env_seconds = self.players.clock.now() - running.submitted_at
+    def _returned(self, call: _Call, future: Future[Any]) -> None:
+        running, completion = call.running, call.completion
+        stop = None
         try:
-            with boundary(EnvError, "reset" if completion is None else f"step of turn {len(running.turns)}"):
+            with boundary(EnvError, "reset" if completion is None else f"step of turn {call.turn}"):
                 result = future.result()
                 if completion is None:
                     running.began(*result)
-                    stop = None
                 else:
                     observation, reward, terminated, truncated, info = result
-                    running.said(completion, reply=observation, reward=reward, info=info, env_s=env_seconds)
+                    running.said(completion, reply=observation, reward=reward, info=info, env_s=call.ended - (call.began or 0.0))
                     stop = _stop_reason(terminated, truncated, info)
         except (EnvError, SandboxError) as error:
-            self._failed(running, error)
+            self._failed(call, error)
             return
         if stop is None:
             self._want(running)
@@ -186,17 +215,18 @@ class _Loop:
             assert env is not None, "a completion follows a reset"
             self._call(running, lambda: env.step(completion.message), completion)
 
-    def _failed(self, running: Running, error: EnvError | SandboxError) -> None:
+    def _failed(self, call: _Call, error: EnvError | SandboxError) -> None:
+        running = call.running
         cause = error.__cause__ or error
         if len(running.attempts) < self.players.retries:
             self._drop(running)
             self._start(running.play, (*running.attempts, str(error)))
             return
         failure = Failure(
-            stage="step" if running.prompt else "reset",
+            stage="reset" if call.turn is None else "step",
             type=type(cause).__name__,
             message=str(error),
-            turn=len(running.turns) if running.prompt else None,
+            turn=call.turn,
             attempts=running.attempts,
         )
         status = Status.SANDBOX_ERROR if isinstance(error, SandboxError) else Status.ENV_ERROR
@@ -214,8 +244,8 @@ class _Loop:
 
     def _abandon(self) -> None:
         """The call ends without its episodes: every environment is closed, and the policies forget what they were asked."""
-        for future, (running, _) in self.calls.items():
-            _let_go(future, running)
+        for future, call in self.calls.items():
+            _let_go(future, call.running)
         for running in self.running.values():
             _close(running)
         for running in self.running.values():

@@ -47,7 +47,7 @@ class Running:
     reward_parts: dict[str, float] = field(default_factory=dict)
     success: bool | None = None
     submitted_at: float = 0.0
-    """Clock reading when the current turn was handed to the policy, or the current call to the environment."""
+    """Clock reading when the current turn was handed to the policy."""
     policy_seconds: float = 0.0
     tokens: int = 0
     """Of all turns so far."""

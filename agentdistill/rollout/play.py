@@ -174,9 +174,10 @@ class _Loop:
     def _returned(self, call: _Call, future: Future[Any]) -> None:
         running, completion = call.running, call.completion
         stop = None
+        where = "reset" if completion is None else f"step of turn {call.turn}"
         try:
-            with boundary(EnvError, "reset" if completion is None else f"step of turn {call.turn}"):
-                result = future.result()
+            with boundary(EnvError, where):
+                result = _result(future, where)
                 if completion is None:
                     running.began(*result)
                 else:
@@ -250,6 +251,16 @@ class _Loop:
             _close(running)
         for running in self.running.values():
             self.players.policies[running.play.author].release(running.play.id)
+
+
+def _result(future: Future[Any], where: str) -> Any:
+    """What the environment returned. Whatever else it raises, one of our own errors included (a bad row, say), is its failure."""
+    try:
+        return future.result()
+    except (EnvError, SandboxError):
+        raise
+    except Exception as error:
+        raise EnvError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _close(running: Running) -> None:

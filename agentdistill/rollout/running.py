@@ -5,6 +5,7 @@ reset ─> wanted ──submit──> policy ──completion──> step ─> w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,8 +94,15 @@ class Running:
     def said(
         self, completion: Completion, *, reply: Observation = (), reward: float = 0.0, info: Info | None = None, env_s: float = 0.0
     ) -> None:
-        """A turn is over: the completion, and what the environment made of it (nothing, where it was not asked)."""
+        """A turn is over: the completion, and what the environment made of it (nothing, where it was not asked).
+
+        Raises:
+            ValueError: the reward or a part of it is not finite; it would spoil the baseline of the whole group.
+        """
         after = info or {}
+        parts = {name: float(value) for name, value in after.get("reward_parts", {}).items()}
+        if not all(map(math.isfinite, (reward, *parts.values()))):
+            raise ValueError(f"the reward must be finite, got {reward!r} of {parts!r}")
         self.turns.append(
             Turn(
                 context_ids=tuple(self.buffer.context()),
@@ -110,8 +118,8 @@ class Running:
             )
         )
         self.tokens += len(self.turns[-1].context_ids) + len(completion.token_ids)
-        for name, value in after.get("reward_parts", {}).items():
-            self.reward_parts[name] = self.reward_parts.get(name, 0.0) + float(value)
+        for name, value in parts.items():
+            self.reward_parts[name] = self.reward_parts.get(name, 0.0) + value
         if after.get("success") is not None:
             self.success = bool(after["success"])
         self.buffer.commit(completion.token_ids, completion.message, completion.finish_reason)

@@ -45,6 +45,8 @@ class Running:
     """``None`` until its reset has begun."""
     turns: list[Turn] = field(default_factory=list)
     prompt: Observation = ()
+    tools: tuple[ToolSpec, ...] = ()
+    """As the environment had them when it was reset; asked once, because a broken environment may raise when asked."""
     reward_parts: dict[str, float] = field(default_factory=dict)
     success: bool | None = None
     submitted_at: float = 0.0
@@ -56,16 +58,14 @@ class Running:
     _before: Info = field(default_factory=dict)
 
     @property
-    def tools(self) -> tuple[ToolSpec, ...]:
-        return self.env.tools if self.env is not None else ()
-
-    @property
     def buffer(self) -> TokenBuffer:
         assert self._buffer is not None, "reset comes first"
         return self._buffer
 
     def began(self, observation: Observation, info: Info) -> None:
         """The environment was reset."""
+        assert self.env is not None, "it returned from reset"
+        self.tools = self.env.tools
         self.prompt = tuple(observation)
         self._before = info
         self._buffer = self.renderer.start(self.prompt, self.tools)

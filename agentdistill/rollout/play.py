@@ -22,7 +22,7 @@ from typing import Any
 
 from agentdistill.clock import SYSTEM_CLOCK, Clock, Executor, InlineExecutor
 from agentdistill.env import AgentEnv
-from agentdistill.errors import EnvError, SandboxError, boundary
+from agentdistill.errors import EnvError, PolicyError, SandboxError, boundary, unknown
 from agentdistill.policy.protocol import Policy
 from agentdistill.render import Renderer
 from agentdistill.rollout.plan import Play
@@ -57,11 +57,25 @@ def play(plays: Sequence[Play], players: Players, *, on_episode: Callable[[Episo
         on_episode: called with each episode as soon as it is over.
 
     Raises:
-        PolicyError: a policy failed.
+        PolicyError: a policy failed, or answered what it was not asked.
+        ValueError: two plays of one id, a play whose author has no policy, or nothing may be in flight.
     """
+    _require_playable(plays, players)
     loop = _Loop(players, on_episode or (lambda episode: None))
     done = loop.run(plays)
     return [done[each.id] for each in plays]
+
+
+def _require_playable(plays: Sequence[Play], players: Players) -> None:
+    if players.in_flight < 1:
+        raise ValueError(f"in_flight must be at least 1, got {players.in_flight}")
+    seen: set[str] = set()
+    for each in plays:
+        if each.id in seen:
+            raise ValueError(f"two plays have the id {each.id!r}; an id means one episode")
+        if each.author not in players.policies:
+            raise ValueError(f"play {each.id!r}: {unknown('policy of author', each.author, players.policies)}")
+        seen.add(each.id)
 
 
 @dataclass(eq=False)
@@ -87,7 +101,8 @@ class _Loop:
         self.calls: dict[Future[Any], _Call] = {}
         self.moved = 0.0
         """Clock reading when a call last came back or was given up."""
-        self.queued: dict[Author, int] = dict.fromkeys(players.policies, 0)
+        self.queued: dict[Author, set[str]] = {author: set() for author in players.policies}
+        """Episodes whose next turn the policy owes."""
         self.done: dict[str, Episode] = {}
 
     def run(self, plays: Sequence[Play]) -> dict[str, Episode]:
@@ -99,8 +114,10 @@ class _Loop:
                 self._collect_calls(block=not any(self.queued.values()))
                 for author, policy in self.players.policies.items():
                     if self.queued[author]:
-                        for id, completion in policy.advance():
-                            self.queued[author] -= 1
+                        for id, completion in self._advance(policy):
+                            if id not in self.queued[author]:
+                                raise PolicyError(f"policy {policy.name!r} answered for episode {id!r}, which does not wait for it")
+                            self.queued[author].remove(id)
                             self._completed(self.running[id], completion)
         except BaseException:
             self._abandon()
@@ -203,14 +220,20 @@ class _Loop:
             self._finish(running, running.finish(StopReason.CONTEXT_OVERFLOW))
             return
         running.submitted_at = self.players.clock.now()
-        policy.submit(request)
-        self.queued[running.play.author] += 1
+        with boundary(PolicyError, f"policy {policy.name!r}"):
+            policy.submit(request)
+        self.queued[running.play.author].add(request.id)
+
+    def _advance(self, policy: Policy) -> Sequence[tuple[str, Completion]]:
+        with boundary(PolicyError, f"policy {policy.name!r}"):
+            return policy.advance()
 
     def _completed(self, running: Running, completion: Completion) -> None:
         running.policy_seconds = self.players.clock.now() - running.submitted_at
-        if completion.finish_reason == "length":
+        if completion.finish_reason != "stop":
             running.said(completion)
-            self._finish(running, running.finish(StopReason.MAX_TOKENS))
+            stop = StopReason.MAX_TOKENS if completion.finish_reason == "length" else StopReason.CANCELLED
+            self._finish(running, running.finish(stop))
         else:
             env = running.env
             assert env is not None, "a completion follows a reset"

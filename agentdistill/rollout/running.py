@@ -133,7 +133,7 @@ class Running:
             status = Status.TRUNCATED if stop.truncated else Status.CANCELLED if stop is StopReason.CANCELLED else Status.OK
         success = self.success
         if success is None and stop.truncated:
-            success = False
+            success = getattr(self.env, "success_when_cut", False)
         return Episode(
             id=self.play.id,
             group=self.play.group,

@@ -140,5 +140,5 @@ def close(running: Running) -> None:
 def _let_go(call: Call) -> None:
     """One that has begun may still build or open something: its environment is closed behind it."""
     assert call.future is not None, "submitted"
-    if not call.future.cancel():
+    if not (call.future.cancel() or call.future.done()):
         call.future.add_done_callback(lambda _: close(call.running))

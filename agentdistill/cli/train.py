@@ -16,21 +16,32 @@ from agentdistill.config.schema import TrainConfig
 from agentdistill.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
+    from agentdistill.train.preflight import Plan
     from agentdistill.train.progress import Progress
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if not arguments.multirun:
-        return _one(arguments, compose_train(arguments.overrides, resume_base=True))
-    combinations = sweep(arguments.overrides)
-    composed = [compose_train(combination, resume_base=True) for combination in combinations]  # a mistake in the last stops the first
+    combinations = sweep(arguments.overrides) if arguments.multirun else [arguments.overrides]
+    composed = [compose_train(combination, resume_base=True) for combination in combinations]
     _require_own_names([each.config for each in composed])
-    for number, (combination, each) in enumerate(zip(combinations, composed, strict=True), start=1):
-        print(f"── run {number} of {len(combinations)}: {' '.join(combination)}", flush=True)
-        code = _one(arguments, each)
-        if code != EXIT_OK:
+    plans = [] if arguments.print_config else _plans(composed)
+    for number, combination in enumerate(combinations):
+        if arguments.multirun:
+            print(f"── run {number + 1} of {len(combinations)}: {' '.join(combination)}", flush=True)
+        if arguments.print_config:
+            print(show(composed[number]), end="")
+        elif arguments.dry_run:
+            print(plans[number].text())
+        elif (code := _train(composed[number])) != EXIT_OK:
             return code
     return EXIT_OK
+
+
+def _plans(composed: Sequence[Composed]) -> list[Plan]:
+    """What each run would do; all are checked before the first begins, so that a mistake in the last one stops it."""
+    from agentdistill.train.preflight import preflight
+
+    return [preflight(each.config) for each in composed]
 
 
 def _require_own_names(configs: Sequence[TrainConfig]) -> None:
@@ -40,19 +51,6 @@ def _require_own_names(configs: Sequence[TrainConfig]) -> None:
         if config.run is not None and (config.runs_dir, config.run) in seen:
             raise ConfigError(f"two runs of the sweep are called {config.run!r}; leave run= out, or name each: run=first,second")
         seen.add((config.runs_dir, config.run))
-
-
-def _one(arguments: argparse.Namespace, composed: Composed) -> int:
-    if arguments.print_config:
-        print(show(composed), end="")
-        return EXIT_OK
-    from agentdistill.train.preflight import preflight
-
-    plan = preflight(composed.config)
-    if arguments.dry_run:
-        print(plan.text())
-        return EXIT_OK
-    return _train(composed)
 
 
 def _train(composed: Composed) -> int:

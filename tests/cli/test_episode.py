@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,9 +28,11 @@ def strict(text: str) -> Any:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Iterator[Path]:
+def runs(tmp_path: Path) -> Path:
     """A run ``r`` with a plain, a rewardless and a failed episode."""
-    broke = Failure(stage="step", type="RuntimeError", message="step of turn 1: RuntimeError: the roof fell in", turn=1, attempts=("first",))
+    broke = Failure(
+        stage="step", type="RuntimeError", message="step of turn 1: RuntimeError: the roof fell in", turn=1, attempts=("first",)
+    )
     with Run.create(tmp_path, "r") as run:
         run.episodes.append_episodes([an_episode("before-greedy-0-0-0", success=False, reward=0.25)], step=0, kind="before-greedy")
         run.episodes.append_episodes(
@@ -46,7 +47,7 @@ def runs(tmp_path: Path) -> Iterator[Path]:
             step=0,
             kind="train",
         )
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.fixture

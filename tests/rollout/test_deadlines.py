@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
-from agentdistill.clock import ManualClock, ThreadExecutor
+from agentdistill.clock import InlineExecutor, ManualClock, ThreadExecutor
 from agentdistill.env import EnvConfig
 from agentdistill.errors import PolicyError
 from agentdistill.policy.scripted import ScriptedPolicy
@@ -114,6 +116,25 @@ def test_a_second_try_has_a_deadline_of_its_own(renderer: Renderer, clock: Manua
     assert episode.failure is not None
     assert episode.failure.attempts == ("the environment did not answer within 5 s",)
     assert clock.now() == 110.0
+
+
+def test_a_call_that_came_back_while_its_deadline_passed_counts(renderer: Renderer, clock: ManualClock) -> None:
+    class Unlucky(InlineExecutor):
+        """Wakes up with nothing, at the deadline, just before the call is done."""
+
+        missed = 0
+
+        def wait_any(self, futures: Sequence[Future[Any]], timeout: float | None = None) -> Sequence[Future[Any]]:
+            if timeout:
+                self.missed += 1
+                clock.advance(timeout)
+                return []
+            return super().wait_any(futures, timeout)
+
+    executor = Unlucky()
+    (episode,) = play(plays(1), players(renderer, executor=executor, clock=clock, call_timeout=5.0, retries=0))
+    assert episode.status is Status.OK
+    assert executor.missed == 3
 
 
 def test_without_a_deadline_a_slow_call_is_waited_for(renderer: Renderer, clock: ManualClock, impatient: Make) -> None:

@@ -14,7 +14,7 @@ from agentdistill.rollout import play
 from agentdistill.types import Episode, Failure, Message, Status, StopReason
 
 from .test_play import timeless
-from .toys import Count, Stage, at, chatter, players, plays
+from .toys import Count, Slow, Stage, at, chatter, players, plays
 
 
 def broken(renderer: Renderer, trouble: Any, **changes: Any) -> tuple[Episode, Stage]:
@@ -184,7 +184,7 @@ def interrupt() -> None:
 
 @pytest.mark.parametrize("moment", ["reset", "step", "on_episode", "policy"])
 def test_an_interruption_passes_and_leaves_nothing_open(renderer: Renderer, moment: str) -> None:
-    policy = chatter(renderer)
+    policy = chatter(renderer, Slow)  # one turn at a time: the others are queued when it happens
     inner = policy.act
 
     def act(request: Any, rng: Any) -> Any:

@@ -128,7 +128,8 @@ def test_no_more_are_in_flight_than_allowed_and_a_free_place_is_taken_while_othe
     executor = ThreadExecutor(2)
     episodes = play(plays(6, turns=1), players(renderer, stage, executor=executor, in_flight=2), on_episode=on_episode)
     executor.close()
-    assert len(episodes) == 6
+    assert [episode.status for episode in episodes] == [Status.OK] * 6
+    assert len(stage.envs) == 6, "nobody waited in vain"
     assert most == [2]
 
 

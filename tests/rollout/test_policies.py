@@ -19,20 +19,7 @@ from agentdistill.types import Completion, Episode, Message, Sampling, Status, S
 from tests.env.toys import Shop, ShopConfig
 
 from .test_play import timeless
-from .toys import Stage, chatter, players, plays
-
-
-class Slow(ScriptedPolicy):
-    """Answers one turn every third time it is asked, the newest first."""
-
-    asked = 0
-
-    def advance(self) -> Sequence[tuple[str, Completion]]:
-        self.asked += 1
-        if self.asked % 3:
-            return []
-        id, request = self._queue.popitem()
-        return [(id, self._complete(request))]
+from .toys import Slow, Stage, chatter, players, plays
 
 
 def test_a_policy_that_answers_fewer_turns_than_it_has_is_asked_again(renderer: Renderer) -> None:

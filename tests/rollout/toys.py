@@ -112,6 +112,19 @@ class Cutting(ScriptedPolicy):
         return whole.model_copy(update={"token_ids": whole.token_ids[:limit], "finish_reason": "length"})
 
 
+class Slow(ScriptedPolicy):
+    """Answers one turn every third time it is asked, the newest first."""
+
+    asked = 0
+
+    def advance(self) -> Sequence[tuple[str, Completion]]:
+        self.asked += 1
+        if self.asked % 3:
+            return []
+        id, request = self._queue.popitem()
+        return [(id, self._complete(request))]
+
+
 class Impatient(ThreadExecutor):
     """Real threads under a clock of its own: where everything hangs, waiting takes no time and the clock jumps to the deadline."""
 

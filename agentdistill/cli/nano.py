@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agentdistill import resources
 from agentdistill.config import compose_train
-from agentdistill.errors import EXIT_OK
+from agentdistill.errors import EXIT_OK, UsageError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,5 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     roles: tuple[Role, ...] = ("teacher", "student")
     for role in roles:
         if arguments.only in (None, role):
+            if not (out / role / "tokenizer.json").is_file():  # transformers would take the path for a hub id, and ask the network
+                raise UsageError(
+                    f"there is no tokenizer in {out / role}; build it first: agentdistill nano build --only tokenizer --out {out}"
+                )
             builder.model(role, PreTrainedTokenizerFast.from_pretrained(out / role))
     return EXIT_OK

@@ -202,8 +202,21 @@ class RolloutConfig(Settings):
     """Episodes played at the same time."""
     env_workers: int = Field(default=0, ge=0, le=1024)
     """Threads for environments that block. 0: step them in the loop's own thread."""
+    env_timeout: float | None = Field(default=None, gt=0)
+    """Seconds that one call of an environment may take before it counts as failed; needs ``env_workers``. ``None``: no limit."""
+    overlap: bool = False
+    """Let the students go on while environments are busy: faster where those are slow, and then two runs of one seed agree but for
+    rounding. ``false``: to the bit, with any number of workers."""
     env_retries: int = Field(default=1, ge=0)
     """Fresh tries after an environment or sandbox failed; then the episode is recorded as failed and does not train."""
+
+    @model_validator(mode="after")
+    def _timeout_has_threads(self) -> Self:
+        if self.env_timeout is not None and self.env_workers == 0:
+            raise ValueError(
+                f"env_timeout={self.env_timeout:g} needs threads that can be given up; set env_workers=1 or more, or leave it out"
+            )
+        return self
 
 
 class LearnerConfig(PluginConfig):

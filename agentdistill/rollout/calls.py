@@ -31,6 +31,8 @@ class Call:
     turn: int | None
     """Turn index; ``None`` for ``reset``."""
     submitted: float
+    number: int
+    """In the order of submission."""
     began: float | None = None
     """Clock reading when a thread took it up. ``None``: it waits for one."""
     ended: float = 0.0
@@ -57,7 +59,7 @@ class Call:
             return self.future.result()
         except (EnvError, SandboxError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvError(f"{self.where}: {type(error).__name__}: {error}") from error
 
 
@@ -67,13 +69,18 @@ class Calls:
     def __init__(self, executor: Executor, clock: Clock, timeout: float | None) -> None:
         self._executor, self._clock, self._timeout = executor, clock, timeout
         self._open: dict[Future[Any], Call] = {}
+        self._submitted = 0
         self._moved = 0.0
         """Clock reading when a call last came back or was given up."""
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     def submit(self, running: Running, work: Callable[[], Any], completion: Completion | None) -> None:
         """Have ``work`` done beside the loop."""
         turn = None if completion is None else len(running.turns)
-        call = Call(running, completion, turn=turn, submitted=self._clock.now())
+        call = Call(running, completion, turn=turn, submitted=self._clock.now(), number=self._submitted)
+        self._submitted += 1
 
         def timed() -> Any:
             call.began = self._clock.now()

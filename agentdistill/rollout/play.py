@@ -41,6 +41,8 @@ class Players:
     """Fresh tries after an environment failed."""
     call_timeout: float | None = None
     """Seconds that one call of an environment may take, where the executor has threads. ``None``: no deadline."""
+    overlap: bool = False
+    """Let policies go on while environments are busy. Which episodes share a batch then depends on timing, and so do the last bits."""
     executor: Executor = field(default_factory=InlineExecutor)
     clock: Clock = SYSTEM_CLOCK
     versions: dict[str, str] = field(default_factory=dict)
@@ -90,7 +92,10 @@ class _Loop:
             while waiting or self.running:
                 while waiting and len(self.running) < self.players.in_flight:
                     self._start(waiting.popleft())
-                self._collect_calls(block=not any(self.queued.values()))
+                if self.players.overlap:
+                    self._collect_calls(block=not any(self.queued.values()))
+                else:
+                    self._settle_calls()
                 for author, policy in self.players.policies.items():
                     if self.queued[author]:
                         for id, completion in self._advance(policy):
@@ -125,6 +130,19 @@ class _Loop:
         """Handle every call that is done; with ``block``, wait for one first, because nothing else can move."""
         for call in self.calls.collect(block=block):
             self._returned(call)
+        self._give_up_late()
+
+    def _settle_calls(self) -> None:
+        """Handle every call after all have come back, in the order of their submission: which thread was faster leaves no trace."""
+        while self.calls:
+            back: list[Call] = []
+            while self.calls:
+                back += self.calls.collect(block=True)
+                self._give_up_late()
+            for call in sorted(back, key=lambda call: call.number):
+                self._returned(call)  # a fresh try is a new call
+
+    def _give_up_late(self) -> None:
         for call, error in self.calls.give_up_late():
             self._failed(call, error)
 

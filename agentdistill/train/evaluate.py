@@ -79,6 +79,8 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
         max_tokens=config.rollout.max_tokens,
         in_flight=config.rollout.in_flight,
         retries=config.rollout.env_retries,
+        call_timeout=config.rollout.env_timeout,
+        overlap=config.rollout.overlap,
         executor=executor_of(config.rollout.env_workers),
     )
     try:

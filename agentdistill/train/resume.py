@@ -16,6 +16,8 @@ LOOP = ("steps", "checkpoint_every", "keep_checkpoints", "annotate", "track", "e
 MACHINE = (
     "rollout.in_flight",
     "rollout.env_workers",
+    "rollout.env_timeout",
+    "rollout.overlap",
     "rollout.env_retries",
     "learner.device",
     "learner.threads",

@@ -25,7 +25,9 @@ Make = Callable[[int], Impatient]
 def drained(executor: Impatient) -> None:
     """Let go of what hangs and wait until its threads are through."""
     executor.gate.set()
-    executor._pool.shutdown(wait=True)
+    executor.close()
+    for thread in executor._threads:
+        thread.join(5)
 
 
 @pytest.mark.parametrize(("moment", "turn"), [("reset", None), ("step", 0)])

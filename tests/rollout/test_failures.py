@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from agentdistill.clock import ThreadExecutor
 from agentdistill.env import Reply
 from agentdistill.errors import AgentDistillError, EnvError, SandboxError, TaskError
 from agentdistill.render import Renderer
@@ -202,3 +204,11 @@ def test_an_interruption_passes_and_leaves_nothing_open(renderer: Renderer, mome
     policy.act = inner
     again = play(plays(3), players(renderer, policies={"student": policy}))
     assert timeless(again) == timeless(play(plays(3), players(renderer))), "the policy has forgotten the interrupted turns"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_environment_that_wants_to_end_the_process_only_ends_its_episode(renderer: Renderer, workers: int) -> None:
+    executor = {"executor": ThreadExecutor(workers)} if workers else {}
+    episode, _ = broken(renderer, at("step", "t1", lambda: sys.exit(3)), retries=0, **executor)
+    assert episode.failure == Failure(stage="step", type="SystemExit", message="step of turn 0: SystemExit: 3", turn=0)
+    assert episode.status is Status.ENV_ERROR

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from agentdistill.clock import ManualClock, ThreadExecutor
+from agentdistill.clock import InlineExecutor, ManualClock, ThreadExecutor
 from agentdistill.policy.protocol import Request
 from agentdistill.policy.scripted import ScriptedPolicy
 from agentdistill.render import Renderer
@@ -105,10 +106,40 @@ def test_results_come_in_the_order_of_the_plays_and_on_episode_in_that_of_finish
         over[int(episode.task.id[1:])].set()
 
     executor = ThreadExecutor(4)
-    episodes = play(plays(4, turns=1), players(renderer, Stage(trouble), executor=executor), on_episode=on_episode)
+    episodes = play(plays(4, turns=1), players(renderer, Stage(trouble), executor=executor, overlap=True), on_episode=on_episode)
     executor.close()
     assert [episode.task.id for episode in episodes] == ["t0", "t1", "t2", "t3"]
     assert finished == ["t3", "t2", "t1", "t0"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_without_overlap_threads_leave_no_trace_in_what_the_policy_sees(renderer: Renderer, workers: int) -> None:
+    def batches(executor: Any) -> list[list[str]]:
+        seen: list[list[str]] = []
+
+        def trouble(moment: str, env: Count) -> None:
+            if moment == "step":
+                time.sleep(0.002 * (int(env.task.id[1:]) % 3))  # those behind are done before those in front
+
+        policy = ScriptedPolicy(lambda request, rng: "7", renderer)
+        submit, advance = policy.submit, policy.advance
+        now: list[str] = []
+
+        def submitted(request: Request) -> None:
+            now.append(request.id)
+            submit(request)
+
+        def advanced() -> Any:
+            seen.append(list(now))
+            now.clear()
+            return advance()
+
+        policy.submit, policy.advance = submitted, advanced  # type: ignore[method-assign]
+        play(plays(5, turns=2), players(renderer, Stage(trouble), executor=executor, policies={"student": policy}))
+        executor.close()
+        return seen
+
+    assert batches(ThreadExecutor(workers)) == batches(InlineExecutor())
 
 
 def test_no_more_are_in_flight_than_allowed_and_a_free_place_is_taken_while_others_wait(renderer: Renderer) -> None:
@@ -126,7 +157,7 @@ def test_no_more_are_in_flight_than_allowed_and_a_free_place_is_taken_while_othe
 
     stage.trouble = trouble
     executor = ThreadExecutor(2)
-    episodes = play(plays(6, turns=1), players(renderer, stage, executor=executor, in_flight=2), on_episode=on_episode)
+    episodes = play(plays(6, turns=1), players(renderer, stage, executor=executor, in_flight=2, overlap=True), on_episode=on_episode)
     executor.close()
     assert [episode.status for episode in episodes] == [Status.OK] * 6
     assert len(stage.envs) == 6, "nobody waited in vain"

@@ -187,3 +187,9 @@ def test_the_loop_reads_as_nine_beats_in_at_most_150_lines():
     beats = ("take", "play", "review", "score", "credit", "pack", "loss", "step", "publish")
     places = [text.index(f'record.beat("{beat}")') for beat in beats]
     assert places == sorted(places)
+
+
+def test_threads_for_environments_change_no_bit(small):
+    plain, threaded = small.train("plain", "steps=2"), small.train("threaded", "steps=2", "rollout.env_workers=3")
+    assert metrics(threaded) == metrics(plain)
+    assert weights(threaded, 2) == weights(plain, 2)

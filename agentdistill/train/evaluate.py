@@ -114,16 +114,22 @@ def _student(config: EvaluateConfig) -> tuple[HFPolicy, Renderer, int | None]:
     renderer = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
     model = load_model(config.student.path, env=config.env.name, role="student", dtype=config.student.dtype, device=device)
     if config.run is None:
-        return HFPolicy(model, renderer, max_batch=config.rollout.in_flight), renderer, None
+        return HFPolicy(model, renderer, max_batch=config.rollout.in_flight, vocab_size=renderer.vocab_size), renderer, None
     with Run.open(config.runs_dir, config.run, readonly=True) as run:
         trained = compose_train([], base=run.path / "config.yaml").config
-        learner = Learner(model, trained.learner, device=device)
+        learner = Learner(model, trained.learner, device=device, vocab_size=renderer.vocab_size)
         restored = load_checkpoint(run, learner)
         if restored is None:
             raise UsageError(
                 f"run {run.name!r} has no checkpoint yet; wait for it, or go on with it: agentdistill train run={run.name} resume=true"
             )
-        policy = HFPolicy(learner.model, renderer, max_batch=config.rollout.in_flight, autocast=learner.precision.product_dtype)
+        policy = HFPolicy(
+            learner.model,
+            renderer,
+            max_batch=config.rollout.in_flight,
+            vocab_size=renderer.vocab_size,
+            autocast=learner.precision.product_dtype,
+        )
         return policy, renderer, restored.step
 
 

@@ -77,24 +77,27 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     method = method_of(config)
     device = resolve_device(config.learner.device)
     tokenizer = load_tokenizer(config.student.path, env=config.env.name, role="student")
-    model = load_model(config.student.path, env=config.env.name, role="student", dtype=config.student.dtype, device=device)
-    learner = Learner(model, config.learner, device=device, reference=method.needs.reference)
+    model = load_model(config.student.path, env=config.env.name, role="student", dtype=_student_dtype(config, device), device=device)
     renderer = Renderer(tokenizer)
+    teacher = teacher_of(config, device, vocab_size=renderer.vocab_size) if method.needs.teacher else None
+    learner = Learner(model, config.learner, device=device, reference=method.needs.reference, vocab_size=renderer.vocab_size)
     student = HFPolicy(
         learner.model,
         renderer,
         name="student",
         max_batch=config.rollout.in_flight,
         device=device,
+        vocab_size=renderer.vocab_size,
         autocast=learner.precision.product_dtype,
     )
-    teacher = teacher_of(config, device, vocab_size=learner.head.weight.shape[0]) if method.needs.teacher else None
     policies: dict[Author, Policy] = {"student": student}
     if method.needs.expert_plays:
         policies["expert"] = expert_policy(env_class.expert(config.env), renderer)
     if method.needs.teacher_plays:
         assert isinstance(teacher, LogprobTeacher), "preflight lets only a white-box teacher play"
-        policies["teacher"] = HFPolicy(teacher.model, renderer, name="teacher", max_batch=config.rollout.in_flight, device=device)
+        policies["teacher"] = HFPolicy(
+            teacher.model, renderer, name="teacher", max_batch=config.rollout.in_flight, device=device, vocab_size=renderer.vocab_size
+        )
     players = Players(
         make_env=lambda: env_class(env_config),
         policies=policies,
@@ -143,7 +146,7 @@ def teacher_of(config: TrainConfig, device: torch.device, *, vocab_size: int) ->
     """The chosen teacher, frozen.
 
     Args:
-        vocab_size: rows of the student's head, to which a teacher's larger padding is cut.
+        vocab_size: of the tokenizer; heads are padded to different sizes within one family, and are cut there.
 
     Raises:
         IncompatibleError: the teacher's head is smaller.
@@ -154,6 +157,12 @@ def teacher_of(config: TrainConfig, device: torch.device, *, vocab_size: int) ->
         )
     found: Any = registry.resolve("teachers", config.teacher.plugin or config.teacher.name)
     return found(config.teacher)  # type: ignore[no-any-return]
+
+
+def _student_dtype(config: TrainConfig, device: torch.device) -> str:
+    """``auto``: float32 where the weights train; under adapters the frozen base may be bfloat16, which CUDA is fast in."""
+    adapted = config.learner.lora is not None and config.student.dtype == "auto" and device.type == "cuda"
+    return "bfloat16" if adapted else config.student.dtype
 
 
 def dense_of(teacher: object) -> CountingDense:

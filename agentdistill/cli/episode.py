@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from agentdistill.errors import EXIT_OK, ConfigError, UsageError
+from agentdistill.errors import EXIT_OK, ConfigError, UsageError, unknown
 from agentdistill.store import Run, list_runs, transcript
 from agentdistill.store.plain import plain_json
 from agentdistill.store.transcript import visible
+from agentdistill.types import Status
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,6 +48,8 @@ def _list(opened: Run, arguments: argparse.Namespace) -> int:
         if not equals or name not in FILTERS:
             raise ConfigError(f"no filter {each!r}; filters are {', '.join(name + '=' for name in FILTERS)}")
         wanted[name] = value
+    if "status" in wanted and wanted["status"] not in {status.value for status in Status}:
+        raise UsageError(unknown("status", wanted["status"], [status.value for status in Status]))
     heads = opened.episodes.heads(
         kind=wanted.get("kind"),
         status=wanted.get("status"),
@@ -54,6 +58,9 @@ def _list(opened: Run, arguments: argparse.Namespace) -> int:
         limit=_whole("limit", wanted.get("limit", "20")),
         descending=True,
     )
+    if not heads and wanted:
+        kinds = sorted({head["kind"] for head in opened.episodes.heads()})
+        print(f"no episode of run {opened.name!r} is like that; its kinds are {', '.join(kinds) or 'none yet'}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(plain_json(heads), indent=2, allow_nan=False))
         return EXIT_OK

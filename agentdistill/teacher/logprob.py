@@ -33,7 +33,7 @@ class LogprobConfig(PluginConfig):
 
     path: NameOrPath = "nano"
     """``nano``, a directory in Hugging Face form, or a hub id."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the weights. ``auto``: bfloat16 on CUDA, float32 elsewhere."""
 
 

@@ -8,7 +8,7 @@ from math import comb
 from agentdistill.config import compose_train
 from agentdistill.config.schema import EvaluateConfig
 from agentdistill.env import EnvConfig
-from agentdistill.errors import TaskError, UsageError
+from agentdistill.errors import UsageError
 from agentdistill.learner import Learner, resolve_device
 from agentdistill.policy.hf import HFPolicy
 from agentdistill.policy.loading import load_model, load_tokenizer
@@ -17,7 +17,7 @@ from agentdistill.rollout import Players, plan, play
 from agentdistill.store import Run
 from agentdistill.taskset import TaskSet
 from agentdistill.train.parts import success_rate
-from agentdistill.train.session import env_class_of, executor_of
+from agentdistill.train.session import env_class_of, executor_of, tasks_of
 from agentdistill.train.state import load_checkpoint
 from agentdistill.types import Episode, Record, Sampling
 
@@ -66,11 +66,9 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
     """
     env_class, env_config = env_class_of(config.env), config.env
     assert isinstance(env_config, EnvConfig), "composing validated the section with the environment's own Config"
-    tasks = env_class.load_tasks(env_config, config.split)
+    tasks = tasks_of(env_class, env_config, config.split)
     if config.tasks is not None:
         tasks = tasks.take(config.tasks)
-    if len(tasks) == 0:
-        raise TaskError(f"the {config.split!r} tasks of environment {config.env.name!r} are empty under this configuration")
     policy, renderer, step = _student(config)
     players = Players(
         make_env=lambda: env_class(env_config),

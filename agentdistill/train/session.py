@@ -15,7 +15,7 @@ from agentdistill.clock import SYSTEM_CLOCK, Clock, Executor, InlineExecutor, Th
 from agentdistill.config import Composed, save_config
 from agentdistill.config.schema import TrainConfig
 from agentdistill.env import AgentEnv, EnvConfig, Expert
-from agentdistill.errors import ConfigError
+from agentdistill.errors import ConfigError, PluginError, TaskError, boundary
 from agentdistill.learner import Learner, resolve_device
 from agentdistill.methods.objective import Objective
 from agentdistill.methods.protocol import Method
@@ -26,6 +26,7 @@ from agentdistill.policy.scripted import ScriptedPolicy
 from agentdistill.render import Renderer
 from agentdistill.rollout import Players
 from agentdistill.store import Run
+from agentdistill.taskset import TaskSet
 from agentdistill.teacher.logprob import LogprobTeacher
 from agentdistill.teacher.protocol import DenseTeacher, Teacher
 from agentdistill.train.parts import CountingDense, Parts
@@ -92,7 +93,7 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     )
     policies: dict[Author, Policy] = {"student": student}
     if method.needs.expert_plays:
-        policies["expert"] = expert_policy(env_class.expert(config.env), renderer)
+        policies["expert"] = expert_policy(expert_of(env_class, config), renderer)
     if method.needs.teacher_plays:
         assert isinstance(teacher, LogprobTeacher), "preflight lets only a white-box teacher play"
         policies["teacher"] = HFPolicy(
@@ -114,10 +115,10 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     )
     return Parts(
         config=config,
-        tasks=env_class.load_tasks(config.env, "train"),
+        tasks=tasks_of(env_class, config.env, "train"),
         held_out={
-            "test": env_class.load_tasks(config.env, config.eval.split).take(config.eval.tasks),
-            "progress": env_class.load_tasks(config.env, config.eval.progress_split).take(config.eval.progress_tasks),
+            "test": tasks_of(env_class, config.env, config.eval.split).take(config.eval.tasks),
+            "progress": tasks_of(env_class, config.env, config.eval.progress_split).take(config.eval.progress_tasks),
         },
         players=players,
         sinks=[student],
@@ -132,6 +133,42 @@ def env_class_of(config: PluginConfig) -> type[AgentEnv]:
     """The class behind an environment's configuration."""
     found: Any = registry.resolve("envs", config.plugin or config.name)
     return found  # type: ignore[no-any-return]  # check_env holds the contract
+
+
+def tasks_of(env_class: type[AgentEnv], config: PluginConfig, split: str) -> TaskSet:
+    """The tasks of a split.
+
+    Raises:
+        TaskError: the set is missing, empty, or has a bad row.
+        PluginError: the environment failed to give them.
+    """
+    where = f"environment {config.name!r} cannot give its {split!r} tasks"
+    with boundary(PluginError, where):
+        tasks = env_class.load_tasks(config, split)
+    if not isinstance(tasks, TaskSet):
+        raise PluginError(f"{where}: load_tasks returned a {type(tasks).__name__}, not a TaskSet (agentdistill.taskset.TaskSet)")
+    if len(tasks) == 0:
+        raise TaskError(f"the {split!r} tasks of environment {config.name!r} are empty under this configuration; widen its filters")
+    return tasks
+
+
+def expert_of(env_class: type[AgentEnv], config: TrainConfig) -> Expert:
+    """The environment's scripted expert, which the method needs.
+
+    Raises:
+        ConfigError: it has none under this configuration.
+        PluginError: it failed.
+    """
+    try:
+        with boundary(PluginError, f"environment {config.env.name!r} cannot give its expert"):
+            return env_class.expert(config.env)
+    except PluginError as error:
+        if isinstance(error.__cause__, NotImplementedError):
+            raise ConfigError(
+                f"method {config.method.name!r} plays an expert's episodes, and there is none: {error.__cause__}; "
+                "choose a method without one (agentdistill method list) or other tasks"
+            ) from error
+        raise
 
 
 def method_of(config: TrainConfig) -> Method:

@@ -151,3 +151,13 @@ def test_where_there_is_no_run_the_folder_is_named(command: Command, tmp_path: P
     code, _, err = command("episode", "list", "--runs-dir", str(tmp_path / "nothing"))
     assert code == 2
     assert f"no run in {tmp_path / 'nothing'}" in err
+
+
+def test_a_status_that_is_none_is_refused_and_a_kind_without_episodes_names_those_that_have_some(episode: Command) -> None:
+    code, _, err = episode("list", "status=env_eror", "--run", "r")
+    assert code == 2
+    assert "no status 'env_eror'" in err
+    assert "did you mean 'env_error'?" in err
+    code, out, err = episode("list", "kind=foo", "--run", "r")
+    assert (code, out) == (0, "")
+    assert "its kinds are before-greedy, train" in err

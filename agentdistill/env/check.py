@@ -22,9 +22,9 @@ from gymnasium.utils.env_checker import check_env as check_gymnasium
 
 from agentdistill.clock import SYSTEM_CLOCK, Clock, ManualClock
 from agentdistill.env.base import SPLITS, AgentEnv, EnvConfig, Expert
-from agentdistill.env.mirror import gymnasium_id, mirror_environments
 from agentdistill.env.promises import RESET_KEYS, Promises, hostile_actions
 from agentdistill.errors import PluginError, TaskError, unknown
+from agentdistill.mirror import gymnasium_id, mirror_environments
 from agentdistill.types import Message, Task, ToolCall, ToolSpec
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     composed = compose_train([f"env={arguments.name}", *arguments.overrides])
     env_class = registry.resolve("envs", composed.config.env.plugin or composed.config.env.name)
-    check_env(env_class(composed.config.env))
+    check_env(env_class, config=composed.config.env)  # type: ignore[arg-type]  # composing validated it with the class's own Config
     if arguments.json:
         print(json.dumps({"env": arguments.name, "ok": True}))
     else:

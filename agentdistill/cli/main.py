@@ -10,7 +10,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agentdistill import __version__
 from agentdistill.cli.output import patient_output
@@ -71,10 +71,19 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--runs-dir", default="runs", metavar="DIR")
     nano = commands.add_parser("nano", help="the embedded models: build").add_subparsers(dest="action", metavar="action", required=True)
     nano_build = nano.add_parser("build", help="make tokenizer, teacher and student again from the environments' experts")
-    nano_build.add_argument("--env", default="math", metavar="NAME")
-    nano_build.add_argument("--out", metavar="DIR", help="default: beside the shipped ones, which are replaced")
-    nano_build.add_argument("--seed", type=int, default=0)
+    nano_build.add_argument(
+        "overrides", nargs="*", metavar="env=NAME", help="the environment (default: math); env.key=value sets its fields"
+    )
+    nano_build.add_argument("--env", metavar="NAME", help="the same as env=NAME")
+    nano_build.add_argument("--out", metavar="DIR", help="default: where the shipped ones are, which are replaced")
+    nano_build.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="default: 0, which the shipped ones have")
     nano_build.add_argument("--only", choices=("tokenizer", "teacher", "student"), help="build one part")
+    for word, what in (
+        ("--steps", "training steps of each model"),
+        ("--demonstrations", "demonstrations of each kind"),
+        ("--tasks", "held-out tasks of each split for the score card"),
+    ):
+        nano_build.add_argument(word, type=_whole(1), metavar="N", help=f"{what}, for a quick build; default: as the shipped ones have it")
     for each in (env_list, env_check, method_list, method_show, episode_list, episode_show):
         each.add_argument("--json", action="store_true", help="print JSON")
     for each, module in (
@@ -88,6 +97,17 @@ def parser() -> argparse.ArgumentParser:
     ):
         each.set_defaults(module=module)
     return top
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """The type of an option: whole numbers from ``least``."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}")
+        return int(text)
+
+    return convert
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from agentdistill.env.check import declared, played
 from agentdistill.env.check.promises import FOREIGN, Promises
 from agentdistill.errors import PluginError
 
-__all__ = ["check_env"]
+__all__ = ["check_env", "environment_class"]
 
 
 def check_env(env: str | type[AgentEnv] | AgentEnv, *, config: EnvConfig | None = None, tasks: int = 20) -> None:
@@ -35,7 +35,7 @@ def check_env(env: str | type[AgentEnv] | AgentEnv, *, config: EnvConfig | None 
         TaskError: the configuration names task files that are missing or bad.
         ConfigError: there is no environment of that name.
     """
-    kind = _class_of(env)
+    kind = environment_class(env)
     if config is None:
         config = env.config if isinstance(env, AgentEnv) else _default_config(kind)
     check = Promises(kind, config)
@@ -55,7 +55,13 @@ def check_env(env: str | type[AgentEnv] | AgentEnv, *, config: EnvConfig | None 
         check.close()
 
 
-def _class_of(env: str | type[AgentEnv] | AgentEnv) -> type[AgentEnv]:
+def environment_class(env: str | type[AgentEnv] | AgentEnv) -> type[AgentEnv]:
+    """The class of an environment, or of the installed one of that name.
+
+    Raises:
+        PluginError: it is no environment of ours, or failed to load.
+        ConfigError: there is none of that name.
+    """
     found: Any = registry.resolve("envs", env) if isinstance(env, str) else env
     kind = found if inspect.isclass(found) else type(found)
     if not issubclass(kind, AgentEnv):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agentdistill import resources
 from agentdistill.config import compose_train
-from agentdistill.errors import EXIT_OK, ConfigError, UsageError
+from agentdistill.errors import EXIT_OK, UsageError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def _words(arguments: argparse.Namespace) -> list[str]:
     words: list[str] = [f"env={arguments.env or 'math'}", *arguments.overrides]
     for word in words:
         if not word.startswith(("env=", "env.")):
-            raise ConfigError(f"nano build takes env=NAME and env.key=value, not {word!r}; the rest is in the recipe or an option (--help)")
+            raise UsageError(f"nano build takes env=NAME and env.key=value, not {word!r}; the rest is in the recipe or an option (--help)")
     return words
 
 

@@ -10,40 +10,68 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import BinaryIO, TextIO
 
 
-class Sink(io.FileIO):
-    """A file descriptor that swallows what it cannot write, and remembers why."""
+class Patient(io.TextIOWrapper):
+    """A stream that swallows what it cannot write, and remembers why.
+
+    A signal's handler may print while a write is under way, which the buffers below refuse: what it says waits until that write is done.
+    """
 
     failure: OSError | None = None
+    _busy = False
 
-    def write(self, data: ReadableBuffer, /) -> int:
-        if self.failure is None:
-            try:
-                return super().write(data)
-            except OSError as error:
-                self.failure = error
-        return memoryview(data).nbytes
+    def __init__(self, buffer: BinaryIO, *, encoding: str, line_buffering: bool = False) -> None:
+        self._waiting: deque[str] = deque()
+        super().__init__(buffer, encoding=encoding, errors="replace", line_buffering=line_buffering)
+
+    def write(self, text: str, /) -> int:
+        self._waiting.append(text)
+        self._drain(flush=False)
+        return len(text)
+
+    def flush(self) -> None:
+        self._drain(flush=True)
+
+    def _drain(self, *, flush: bool) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._waiting:
+                text = self._waiting.popleft()
+                if self.failure is None:
+                    super().write(text)
+            if flush and self.failure is None:
+                super().flush()
+        except OSError as error:
+            self._give_up(error)
+        finally:
+            self._busy = False
+
+    def _give_up(self, error: OSError) -> None:
+        """What is still in the buffers goes nowhere, else the interpreter would try it again when it ends."""
+        self.failure = error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
 
 
 class Output:
     """What became of the output of one command."""
 
-    def __init__(self) -> None:
-        self.sink: Sink | None = None
-        """Behind standard output. ``None``: it is somebody else's object, and left alone."""
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
 
     @property
     def lost(self) -> str | None:
         """Why output is missing that somebody wanted. ``None``: none is, or nobody wanted it."""
-        failure = self.sink.failure if self.sink is not None else None
+        failure = self._stdout.failure if isinstance(self._stdout, Patient) else None
         if failure is None or isinstance(failure, BrokenPipeError):
             return None
         return failure.strerror or str(failure)
@@ -52,29 +80,22 @@ class Output:
 @contextmanager
 def patient_output() -> Iterator[Output]:
     """Standard output and error are patient inside the block."""
-    output = Output()
     before = sys.stdout, sys.stderr
-    sys.stdout, output.sink = _patient(before[0], sys.__stdout__)
-    sys.stderr, _ = _patient(before[1], sys.__stderr__)
+    sys.stdout, sys.stderr = _patient(before[0], sys.__stdout__), _patient(before[1], sys.__stderr__)
     try:
-        yield output
+        yield Output(sys.stdout)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         sys.stdout, sys.stderr = before
 
 
-def _patient(stream: TextIO | None, own: TextIO | None) -> tuple[TextIO, Sink | None]:
-    """``stream`` with a sink behind it, where it is the process's own; else itself."""
+def _patient(stream: TextIO | None, own: TextIO | None) -> TextIO:
+    """``stream``, patient where it is the process's own; else itself."""
     if stream is None:  # whoever started us has closed it; the next file that is opened must not be taken for it
-        return Path(os.devnull).open("w", encoding="utf-8"), None
+        return Path(os.devnull).open("w", encoding="utf-8")
     if stream is not own or not isinstance(stream, io.TextIOWrapper):
-        return stream, None
-    try:
-        stream.flush()
-        sink = Sink(stream.fileno(), "wb", closefd=False)
-    except OSError:
-        return stream, None
-    at_once = stream.line_buffering or stream.write_through
-    return io.TextIOWrapper(io.BufferedWriter(sink), encoding=stream.encoding, errors="replace", line_buffering=at_once), sink
+        return stream
+    stream.flush()
+    raw = io.BufferedWriter(io.FileIO(stream.fileno(), "wb", closefd=False))
+    return Patient(raw, encoding=stream.encoding, line_buffering=stream.line_buffering or stream.write_through)

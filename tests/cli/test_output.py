@@ -13,7 +13,7 @@ import pytest
 
 from agentdistill.cli import method
 from agentdistill.cli.main import main
-from agentdistill.cli.output import Sink, patient_output
+from agentdistill.cli.output import Patient, patient_output
 
 from .conftest import Command
 
@@ -128,10 +128,27 @@ def test_the_processs_own_streams_are_given_back(tmp_path: Path, monkeypatch: py
     assert output.lost is None
 
 
-def test_a_sink_remembers_the_first_failure_and_goes_on() -> None:
+def test_a_stream_remembers_the_first_failure_and_goes_on() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with Sink(writing, "wb") as sink:
-        assert sink.write(b"one") == 3
-        assert sink.write(bytearray(b"four")) == 4
-    assert isinstance(sink.failure, BrokenPipeError)
+    with io.FileIO(writing, "wb") as raw, Patient(io.BufferedWriter(raw), encoding="utf-8") as stream:
+        assert stream.write("one") == 3
+        stream.flush()
+        assert stream.write("four") == 4
+    assert isinstance(stream.failure, BrokenPipeError)
+
+
+def test_a_signal_may_print_while_a_write_is_under_way() -> None:
+    program = (
+        "import signal\n"
+        "from agentdistill.cli.output import patient_output\n"
+        "signal.signal(signal.SIGALRM, lambda *_: print('stopping', flush=True))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\n"
+        "with patient_output():\n"
+        "    for _ in range(20_000): print('step', flush=True)\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("stopping") > 10
+    assert done.stdout.count("step") == 20_000

@@ -51,8 +51,9 @@ def mirror_with_gymnasium() -> None:
     """Mirror now where Gymnasium is imported, else as soon as it is."""
     if sys.modules.get("gymnasium") is not None:
         _mirror_or_warn()
-    elif not any(isinstance(finder, _Waiting) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Waiting())
+    else:
+        _stop_waiting()
+        sys.meta_path.insert(0, _WaitingForGymnasium())
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -90,21 +91,29 @@ def _mirror_or_warn() -> None:
         )
 
 
-class _Waiting:
+def _stop_waiting() -> None:
+    """Remove the finder, also one of an earlier import of this module that was thrown away, as coverage tools do."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__qualname__ != _WaitingForGymnasium.__qualname__]
+
+
+class _WaitingForGymnasium:
     """A finder that finds nothing of its own: it hands Gymnasium's import on to the others, and mirrors when it is done."""
 
+    _asking = False
+    """Another finder of this kind, of whoever else waits for Gymnasium, may ask back."""
+
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != "gymnasium":
+        if name != "gymnasium" or self._asking:
             return None
-        for finder in sys.meta_path:
-            if isinstance(finder, _Waiting):
-                continue
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _Followed(spec.loader)  # type: ignore[assignment]  # the import system asks for these two methods only
-                return spec
-        return None
+        self._asking = True
+        try:
+            found = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)
+            spec = next((each for each in found if each is not None), None)
+        finally:
+            self._asking = False
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Followed(spec.loader)  # type: ignore[assignment]  # the import system asks for these two methods only
+        return spec
 
 
 class _Followed:
@@ -125,5 +134,5 @@ class _Followed:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Waiting)]
+        _stop_waiting()
         _mirror_or_warn()

@@ -10,7 +10,7 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from agentdistill import mirror, registry
+from agentdistill import registry
 from agentdistill.env import gymnasium_id, mirror_environments
 from agentdistill.errors import PluginError
 
@@ -50,6 +50,7 @@ def run(program: str, *path: Path) -> list[str]:
     return done.stdout.split()
 
 
+FORGET = "[sys.modules.pop(name) for name in list(sys.modules) if 'agentdistill' in name]"
 MAKE = "print(gymnasium.make('agentdistill/math-v0').unwrapped.name)"
 
 
@@ -62,6 +63,7 @@ MAKE = "print(gymnasium.make('agentdistill/math-v0').unwrapped.name)"
         f"import agentdistill; import gymnasium.spaces; import gymnasium; {MAKE}",
         f"import agentdistill, importlib.util; importlib.util.find_spec('gymnasium'); import gymnasium; {MAKE}",
         "import gymnasium; print(gymnasium.make('agentdistill:agentdistill/math-v0').unwrapped.name)",
+        f"import sys, agentdistill; {FORGET}; import agentdistill, gymnasium; {MAKE}",
     ],
 )
 def test_importing_agentdistill_is_enough_in_any_order(program: str) -> None:
@@ -145,9 +147,24 @@ def test_names_of_this_process_only_are_left_to_their_owner() -> None:
         registry.unregister("envs", "here-only")
 
 
-def test_only_one_finder_ever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setitem(sys.modules, "gymnasium", None)
-    for _ in range(2):
-        mirror.mirror_with_gymnasium()
-    assert sum(type(finder).__name__ == "_Waiting" for finder in sys.meta_path) == 1
+def test_only_one_finder_ever_waits_though_this_module_is_imported_twice() -> None:
+    program = f"import sys; before = len(sys.meta_path); import agentdistill; {FORGET}; import agentdistill"
+    assert run(f"{program}; print(len(sys.meta_path) - before)") == ["1"]
+
+
+def test_another_finder_that_waits_in_the_same_way_and_asks_back_does_no_harm() -> None:
+    program = (
+        "import sys\n"
+        "class Other:\n"
+        "    asking = False\n"
+        "    def find_spec(self, *what):\n"
+        "        if self.asking: return None\n"
+        "        self.asking = True\n"
+        "        found = [finder.find_spec(*what) for finder in sys.meta_path if finder is not self]\n"
+        "        self.asking = False\n"
+        "        return next((spec for spec in found if spec is not None), None)\n"
+        "import agentdistill\n"
+        f"sys.meta_path[{{place}}:{{place}}] = [Other()]\nimport gymnasium; {MAKE}"
+    )
+    for place in ("0", "1"):
+        assert run(program.replace("{place}", place)) == ["math"]

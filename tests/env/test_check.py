@@ -9,6 +9,7 @@ from agentdistill_envs.math import MathConfig, MathEnv
 from gymnasium import spaces
 
 from agentdistill.env import AgentEnv, EnvConfig, Reply, check_env, tool
+from agentdistill.env.check.actions import call
 from agentdistill.errors import ConfigError, PluginError, TaskError
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, StopReason, ToolSpec, Views
@@ -573,6 +574,20 @@ BROKEN = [
 def test_a_broken_promise_is_named_with_its_remedy(kind, words):
     with pytest.raises(PluginError, match=words):
         check_env(kind)
+
+
+def test_calls_to_the_end_are_ones_that_the_schema_allows():
+    properties = {
+        "kind": {"enum": ["pen", "cup"]},
+        "count": {"type": "integer"},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "fixed": {"const": 3},
+        "odd": True,
+        "rest": {"type": "array", "default": ["a"]},
+    }
+    said = call(ToolSpec(name="buy", description="Buys.", parameters={"type": "object", "properties": properties}))
+    assert said.tool_calls[0].name == "buy"
+    assert said.tool_calls[0].arguments == {"kind": "pen", "count": 1, "note": "x", "fixed": 3, "odd": None, "rest": ["a"]}
 
 
 def test_an_environment_without_an_expert_passes():

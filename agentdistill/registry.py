@@ -68,7 +68,7 @@ def list_plugins(kind: Kind, *, load: bool = False) -> list[PluginInfo]:
         error = info.error
         if not error and names.count(info.name) > 1:
             error = _claimed(kind, [other for other in infos if other.name == info.name])
-        elif not error and load and info.distribution != _REGISTERED:
+        elif not error and load and info.distribution != REGISTERED:
             try:
                 _load(kind, info)
             except PluginError as failure:
@@ -111,7 +111,7 @@ def register(kind: Kind, name: str, plugin: T) -> T:
     if kind not in KINDS:
         raise ConfigError(unknown("kind of plug-in", kind, KINDS))
     for info in _declared(kind):
-        if info.name == name and info.distribution != _REGISTERED:
+        if info.name == name and info.distribution != REGISTERED:
             raise ConfigError(f"the {_NOUNS[kind]} {name!r} is already that of {info}; register yours under another name")
     _registered[kind, name] = plugin
     return plugin
@@ -160,14 +160,14 @@ def _with_error(info: PluginInfo, error: str | None) -> PluginInfo:
 # Metadata
 # --------------------------------------------------------------------------------------------------------------------
 
-_REGISTERED = "(registered)"
+REGISTERED = "(registered)"
 
 
 def _declared(kind: Kind) -> list[PluginInfo]:
     if kind not in KINDS:
         raise ConfigError(unknown("kind of plug-in", kind, KINDS))
     mine = [
-        PluginInfo(name=name, distribution=_REGISTERED, version="", value=repr(plugin))
+        PluginInfo(name=name, distribution=REGISTERED, version="", value=repr(plugin))
         for (owner, name), plugin in _registered.items()
         if owner == kind
     ]

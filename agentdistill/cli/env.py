@@ -6,7 +6,7 @@ import argparse
 import json
 
 from agentdistill import registry
-from agentdistill.errors import EXIT_OK
+from agentdistill.errors import EXIT_OK, AgentDistillError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -15,7 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(as_json: bool) -> int:
     found = [
-        {"name": plugin.name, "from": f"{plugin.distribution} {plugin.version}", "class": plugin.value, "error": plugin.error}
+        {"name": plugin.name, "from": f"{plugin.distribution} {plugin.version}", "class": plugin.value, "error": _trouble(plugin)}
         for plugin in registry.list_plugins("envs", load=True)
     ]
     if as_json:
@@ -26,6 +26,19 @@ def _list(as_json: bool) -> int:
         if each["error"]:
             print(f"{'':<16} broken: {each['error']}")
     return EXIT_OK
+
+
+def _trouble(plugin: registry.PluginInfo) -> str | None:
+    """Why it cannot be used: it does not load, or what it loads is no environment."""
+    from agentdistill.env.check import environment_class
+
+    if plugin.error is not None:
+        return plugin.error
+    try:
+        environment_class(plugin.name)
+    except AgentDistillError as error:
+        return str(error)
+    return None
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -6,18 +6,22 @@ Commands live in modules of their own that are imported when they are called, so
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agentdistill import __version__
+from agentdistill.cli.output import patient_output
 from agentdistill.errors import EXIT_INTERRUPTED, EXIT_OK, AgentDistillError
 
+EXIT_FAILED = 1
+
 EPILOG = """\
-exit codes: 0 ok, 2 usage or configuration, 3 plug-in failed to load, 4 teacher unavailable (resumable),
-5 numerics stopped the run (resumable), 6 sandbox unavailable, 7 store or checkpoint corrupt,
-130 and 143 interrupted after a clean checkpoint. AGENTDISTILL_DEBUG=1 shows tracebacks."""
+exit codes: 0 ok, 1 any other failure, 2 usage or configuration, 3 plug-in failed to load,
+4 teacher unavailable (resumable), 5 numerics stopped the run (resumable), 6 sandbox unavailable,
+7 store or checkpoint corrupt, 130 and 143 interrupted after a clean checkpoint. AGENTDISTILL_DEBUG=1 shows tracebacks."""
 
 OVERRIDES = "group=option picks a configuration (env=math method=gkd), a.b=value sets a field (learner.lr=1e-3); later ones win"
 
@@ -67,10 +71,19 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--runs-dir", default="runs", metavar="DIR")
     nano = commands.add_parser("nano", help="the embedded models: build").add_subparsers(dest="action", metavar="action", required=True)
     nano_build = nano.add_parser("build", help="make tokenizer, teacher and student again from the environments' experts")
-    nano_build.add_argument("--env", default="math", metavar="NAME")
-    nano_build.add_argument("--out", metavar="DIR", help="default: beside the shipped ones, which are replaced")
-    nano_build.add_argument("--seed", type=int, default=0)
+    nano_build.add_argument(
+        "overrides", nargs="*", metavar="env=NAME", help="the environment (default: math); env.key=value sets its fields"
+    )
+    nano_build.add_argument("--env", metavar="NAME", help="the same as env=NAME")
+    nano_build.add_argument("--out", metavar="DIR", help="default: where the shipped ones are, which are replaced")
+    nano_build.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="default: 0, which the shipped ones have")
     nano_build.add_argument("--only", choices=("tokenizer", "teacher", "student"), help="build one part")
+    for word, what in (
+        ("--steps", "training steps of each model"),
+        ("--demonstrations", "demonstrations of each kind"),
+        ("--tasks", "held-out tasks of each split for the score card"),
+    ):
+        nano_build.add_argument(word, type=_whole(1), metavar="N", help=f"{what}, for a quick build; default: as the shipped ones have it")
     for each in (env_list, env_check, method_list, method_show, episode_list, episode_show):
         each.add_argument("--json", action="store_true", help="print JSON")
     for each, module in (
@@ -84,6 +97,17 @@ def parser() -> argparse.ArgumentParser:
     ):
         each.set_defaults(module=module)
     return top
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """The type of an option: whole numbers from ``least``."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}")
+        return int(text)
+
+    return convert
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -104,19 +128,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Spinning OpenMP threads were measured ten times slower on a loaded machine; both take effect only before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    arguments = parse(sys.argv[1:] if argv is None else argv)
+    with patient_output() as output:
+        try:
+            arguments = parse(sys.argv[1:] if argv is None else argv)
+        except SystemExit as stop:  # argparse has said why
+            code = stop.code if isinstance(stop.code, int) else EXIT_OK
+        else:
+            code = _run(arguments)
+        sys.stdout.flush()
+        if output.lost is not None:
+            _complain(f"standard output could not be written: {output.lost}")
+            code = code or EXIT_FAILED
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """The command's exit code; whatever it raises on purpose, or the system in its way, is one sentence."""
+    debug = bool(os.environ.get("AGENTDISTILL_DEBUG"))
     try:
         module = importlib.import_module(f"agentdistill.cli.{arguments.module}")
         code = module.run(arguments)
         return EXIT_OK if code is None else int(code)
     except AgentDistillError as error:
-        if os.environ.get("AGENTDISTILL_DEBUG"):
+        if debug:
             raise
-        print(f"agentdistill: error: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
+    except OSError as error:
+        if debug:
+            raise
+        _complain(_in_words(error))
+        return EXIT_FAILED
+    except SystemExit as stop:
+        if debug:
+            raise
+        _complain(f"a plug-in tried to end the process (SystemExit: {stop.code}); AGENTDISTILL_DEBUG=1 shows where")
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("agentdistill: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return EXIT_OK
+
+
+def _complain(sentence: str) -> None:
+    print(f"agentdistill: error: {sentence}", file=sys.stderr)
+
+
+def _in_words(error: OSError) -> str:
+    """The system's own words, with the file that they are about where they name one."""
+    what = error.strerror or str(error) or type(error).__name__
+    about = "" if error.filename is None else f": {str(error.filename)!r}"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{what}{about}{'; free some space; a run that had begun goes on with run=NAME resume=true' if full else ''}"

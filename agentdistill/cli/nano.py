@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from agentdistill import resources
@@ -11,21 +12,28 @@ from agentdistill.errors import EXIT_OK, UsageError
 
 
 def run(arguments: argparse.Namespace) -> int:
+    config = compose_train(_words(arguments)).config.env
+
     from transformers import PreTrainedTokenizerFast
 
     from agentdistill.nano.build import Builder, Role, recipe_for
     from agentdistill.train.session import env_class_of
 
-    config = compose_train([f"env={arguments.env}"]).config.env
-    recipe = recipe_for(arguments.env, arguments.seed)
-    out = Path(arguments.out) if arguments.out else resources.nano_dir(arguments.env, "teacher").parent
-    builder = Builder(env_class_of(config), config, recipe, out, say=lambda text: print(text, flush=True))  # type: ignore[arg-type]
-    if arguments.only in (None, "tokenizer"):
-        tokenizer = builder.tokenizer()
-        for role in ("teacher", "student"):
-            tokenizer.save_pretrained(out / role)
-        print(f"tokenizer: {len(tokenizer)} tokens", flush=True)
+    if arguments.out is None and any((arguments.steps, arguments.demonstrations, arguments.tasks)):
+        raise UsageError("a smaller build than the recipe's would replace the shipped models; name a folder of your own with --out DIR")
+    recipe = recipe_for(config.name, arguments.seed, steps=arguments.steps, demonstrations=arguments.demonstrations)
+    out = _writable(Path(arguments.out) if arguments.out else resources.nano_dir(config.name, "teacher").parent)
+    builder = Builder(
+        env_class_of(config),
+        config,  # type: ignore[arg-type]  # composing validated it with the class's own Config
+        recipe,
+        out,
+        say=lambda text: print(text, flush=True),
+        score_tasks=arguments.tasks,
+    )
     roles: tuple[Role, ...] = ("teacher", "student")
+    if arguments.only in (None, "tokenizer"):
+        builder.save_tokenizer(roles)
     for role in roles:
         if arguments.only in (None, role):
             if not (out / role / "tokenizer.json").is_file():  # transformers would take the path for a hub id, and ask the network
@@ -34,3 +42,26 @@ def run(arguments: argparse.Namespace) -> int:
                 )
             builder.model(role, PreTrainedTokenizerFast.from_pretrained(out / role))
     return EXIT_OK
+
+
+def _words(arguments: argparse.Namespace) -> list[str]:
+    """What to compose: the environment, by option or by word, and its settings."""
+    words: list[str] = [f"env={arguments.env or 'math'}", *arguments.overrides]
+    for word in words:
+        if not word.startswith(("env=", "env.")):
+            raise UsageError(f"nano build takes env=NAME and env.key=value, not {word!r}; the rest is in the recipe or an option (--help)")
+    return words
+
+
+def _writable(folder: Path) -> Path:
+    """``folder``, made; minutes of training must not end in a folder that cannot be written.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise UsageError(f"cannot write to {str(folder)!r}: {error.strerror or error}; name another folder with --out DIR") from error

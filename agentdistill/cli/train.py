@@ -55,9 +55,10 @@ def _require_own_names(configs: Sequence[TrainConfig]) -> None:
 
 def _train(composed: Composed) -> int:
     from agentdistill.train.loop import Interrupted, train
+    from agentdistill.train.progress import progress_for
     from agentdistill.train.session import open_session
 
-    progress = _progress()
+    progress = progress_for(sys.stdout)
     with open_session(composed, progress) as (parts, recorder):
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -99,9 +100,3 @@ def _stopped(progress: Progress, why: str, number: int, config: TrainConfig, nam
         words.append(f"runs_dir={config.runs_dir}")
     print(f"agentdistill: {why}; go on with: {shlex.join(words)}", file=sys.stderr)
     return 128 + number
-
-
-def _progress() -> Progress:
-    from agentdistill.train.progress import PlainProgress, RichProgress
-
-    return RichProgress() if sys.stdout.isatty() else PlainProgress()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from agentdistill.clock import SYSTEM_CLOCK, Clock
 from agentdistill.credit import rows
 from agentdistill.env import AgentEnv, EnvConfig
-from agentdistill.errors import ConfigError, unknown
+from agentdistill.errors import ConfigError, UsageError, boundary, unknown
 from agentdistill.nano.corpus import python_texts, tool_texts
 from agentdistill.nano.demonstrations import demonstrate
 from agentdistill.nano.fit import Kind, fit, new_model
@@ -41,20 +42,53 @@ TOKENIZER_SHARE = 1200
 class Builder:
     """Builds what is asked for, and only once what several parts need."""
 
-    def __init__(self, env_class: type[AgentEnv], config: EnvConfig, recipe: Recipe, out: Path, *, say: Say, clock: Clock = SYSTEM_CLOCK):
+    def __init__(
+        self,
+        env_class: type[AgentEnv],
+        config: EnvConfig,
+        recipe: Recipe,
+        out: Path,
+        *,
+        say: Say,
+        score_tasks: int | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """
+        Args:
+            out: holds a folder for each role.
+            say: hears how it goes.
+            score_tasks: of each held-out split, for the score card. ``None``: all.
+
+        Raises:
+            UsageError: the environment has no expert for these tasks.
+        """
         self.env_class, self.config, self.recipe, self.out, self.say, self.clock = env_class, config, recipe, out, say, clock
+        self.score_tasks = score_tasks
         torch.set_num_threads(1)
+        try:
+            env_class.expert(config)
+        except NotImplementedError as error:
+            raise UsageError(f"nano models learn from the environment's expert, and there is none here: {error}") from error
+
+    def save_tokenizer(self, roles: Sequence[Role]) -> None:
+        """Train the tokenizer and put it into the folder of each role."""
+        tokenizer = self.tokenizer()
+        for role in roles:
+            with writing(self.out / role):
+                tokenizer.save_pretrained(self.out / role)
+        self.say(f"tokenizer: {len(tokenizer)} tokens")
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Train the tokenizer on conversations of the environment and on text for the environments to come."""
         plain = Renderer(train_tokenizer(["plain"], vocab_size=300))
-        tasks = self.tasks()[:TOKENIZER_SHARE]
+        share = min(TOKENIZER_SHARE, self.recipe.demonstrations)
+        tasks = self.tasks()[:share]
         texts: list[str] = []
         for told, flaws in ((False, None), (False, self._flaws()), (True, None)):
             for episode in demonstrate(self.env_class, self.config, plain, tasks, seed=self.recipe.seed, flaws=flaws, told=told):
                 texts.append(conversation_text(plain, episode))
-        texts += python_texts(TOKENIZER_SHARE, self.recipe.seed)
-        texts += tool_texts(TOKENIZER_SHARE, self.recipe.seed)
+        texts += python_texts(share, self.recipe.seed)
+        texts += tool_texts(share, self.recipe.seed)
         return train_tokenizer(texts, vocab_size=self.recipe.vocab_size)
 
     def tasks(self) -> Sequence[Any]:
@@ -93,6 +127,7 @@ class Builder:
             "training_cpu_s": round(spent),
             "seed": seed,
             "recipe": recipe.model_dump(),
+            "demonstrations": self.recipe.demonstrations,
             "made_with": {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
         }
         (directory / "scorecard.json").write_text(json.dumps(card, indent=2) + "\n")
@@ -102,9 +137,11 @@ class Builder:
     def score(self, model: LlamaForCausalLM, renderer: Renderer) -> dict[str, Any]:
         """Success on the held-out splits, greedy and at temperature 1."""
         policy = HFPolicy(model, renderer, name="student")
-        card: dict[str, Any] = {"greedy": {}, "sampled": {}}
+        card: dict[str, Any] = {"tasks": {}, "greedy": {}, "sampled": {}}
         for split in ("val", "test"):
             tasks = self.env_class.load_tasks(self.config, split)
+            tasks = tasks if self.score_tasks is None else tasks.take(self.score_tasks)
+            card["tasks"][split] = len(tasks)
             for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
                 players = Players(
                     make_env=lambda: self.env_class(self.config),
@@ -127,17 +164,29 @@ def conversation_text(renderer: Renderer, episode: Episode) -> str:
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
     """A checkpoint in Hugging Face form."""
-    directory.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
 
 
-def recipe_for(env: str, seed: int) -> Recipe:
-    """The recipe of an environment, with another seed if asked.
+def writing(directory: Path) -> AbstractContextManager[None]:
+    """Around what saves: safetensors and tokenizers raise errors of their own when a disk is full."""
+    return boundary(UsageError, f"cannot write to {str(directory)!r}; free some space, or name another folder")
+
+
+def recipe_for(env: str, seed: int, *, steps: int | None = None, demonstrations: int | None = None) -> Recipe:
+    """The recipe of an environment, with another seed, and smaller, if asked.
 
     Raises:
         ConfigError: there is none.
     """
     if env not in RECIPES:
         raise ConfigError(unknown("nano recipe for env", env, RECIPES))
-    return RECIPES[env].model_copy(update={"seed": seed})
+    recipe = RECIPES[env].model_copy(update={"seed": seed})
+    if demonstrations is not None:
+        recipe = recipe.model_copy(update={"demonstrations": demonstrations})
+    if steps is not None:
+        fewer = {role: getattr(recipe, role).model_copy(update={"steps": steps}) for role in ("teacher", "student")}
+        recipe = recipe.model_copy(update=fewer)
+    return recipe

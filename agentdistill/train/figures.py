@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,6 +82,15 @@ class StepRecord:
     perf: dict[str, float] = field(default_factory=dict)
     losses: LossReport | None = None
     skipped: bool = False
+
+    @property
+    def skipped_because(self) -> str:
+        """Why the weights did not move, where the numbers were sound. Empty: they were not, or the weights moved."""
+        if self.losses is None or self.losses.measured:
+            return ""
+        failures = Counter(episode.failure.type for group in self.groups for episode in group.episodes if episode.failure is not None)
+        told = ", ".join(f"{count} {name}" for name, count in failures.most_common(3))
+        return f"no episode could train ({told})" if told else "no token of this step carries a term"
 
     @contextmanager
     def beat(self, name: str) -> Iterator[None]:

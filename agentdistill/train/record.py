@@ -111,6 +111,8 @@ class Recorder:
                 tokens_per_second=record.perf["speed/student_tokens/per_second"],
                 seconds_left=(self.config.steps - record.step - 1) * self._seconds_a_step(record),
                 skipped=record.skipped,
+                skipped_because=record.skipped_because,
+                failed=int(record.metrics.get("rollout/failed/count", 0)),
             )
         )
 

@@ -201,3 +201,24 @@ def test_threads_for_environments_change_no_bit(small):
     plain, threaded = small.train("plain", "steps=2"), small.train("threaded", "steps=2", "rollout.env_workers=3")
     assert metrics(threaded) == metrics(plain)
     assert weights(threaded, 2) == weights(plain, 2)
+
+
+def test_a_step_in_which_every_episode_failed_says_so(small, monkeypatch):
+    import io
+
+    from agentdistill_envs.math import MathEnv
+
+    from agentdistill.config import compose_train
+    from agentdistill.train.loop import train
+    from agentdistill.train.progress import PlainProgress
+    from agentdistill.train.session import open_session
+
+    def broken(self, action):
+        raise RuntimeError("the roof fell in")
+
+    monkeypatch.setattr(MathEnv, "step", broken)
+    said = io.StringIO()
+    overrides = [f"runs_dir={small.runs}", "run=a", "steps=1", "rollout.batch=8", "eval.tasks=2", "eval.progress_tasks=2"]
+    with open_session(compose_train(overrides), PlainProgress(said)) as (parts, recorder):
+        train(parts, recorder)
+    assert "(8 episodes failed; no episode could train (8 RuntimeError): step skipped)" in said.getvalue()

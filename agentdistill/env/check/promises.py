@@ -1,42 +1,108 @@
-"""The promises that every reset and every step keeps, and what hostile models write; for :func:`agentdistill.env.check_env`."""
+"""The promises that every reset and every step keeps, and how a foreign exception becomes a sentence."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pydantic import JsonValue
+from agentdistill.clock import SYSTEM_CLOCK, Clock
+from agentdistill.env.base import SPLITS, AgentEnv, EnvConfig
+from agentdistill.errors import PluginError, UsageError
+from agentdistill.types import Message, Task, ToolResult, ToolSpec, Views
 
-from agentdistill.env.base import AgentEnv
-from agentdistill.errors import PluginError
-from agentdistill.types import Message, ToolCall, ToolResult, ToolSpec, Views
+if TYPE_CHECKING:
+    from agentdistill.taskset import TaskSet
 
+FOREIGN = (Exception, SystemExit)
+"""What an author's code may raise: a ``sys.exit`` in it must not end the process that checks it."""
 RESET_KEYS = ("task", "anchor", "views")
 STEP_KEYS = ("tool_results", "reward_parts", "stop", "success", "anchor", "views")
+_TASK_SET = ("__getitem__", "__iter__", "__len__", "hash", "take")
 
 
 @dataclass
 class Promises:
-    """Raises :class:`PluginError`, with a remedy, where one is broken."""
+    """One environment class under test. Raises :class:`PluginError`, with a remedy, where a promise is broken."""
 
     kind: type[AgentEnv]
+    config: EnvConfig
+    _made: list[AgentEnv] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.kind.name or self.kind.__name__
+
+    @property
+    def configured(self) -> bool:
+        """Whether the configuration differs from the defaults, so that its tasks may be the user's own."""
+        chosen_by = {"name", "plugin"}
+        try:
+            return self.config.model_dump(exclude=chosen_by) != self.kind.Config().model_dump(exclude=chosen_by)
+        except FOREIGN:
+            return True
 
     def broken(self, promise: str, remedy: str, cause: BaseException | None = None) -> NoReturn:
-        raise PluginError(f"environment {self.kind.name or self.kind.__name__!r}: {promise}; {remedy}") from cause
+        raise PluginError(f"environment {self.name!r}: {promise}; {remedy}") from cause
 
     @contextmanager
-    def guarded(self, doing: str, remedy: str) -> Iterator[None]:
-        """Any foreign exception inside is a broken promise."""
+    def guarded(self, doing: str, remedy: str, *, let: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Any foreign exception inside is a broken promise, except those to ``let`` through."""
         try:
             yield
-        except PluginError:
-            raise
-        except Exception as error:
+        except FOREIGN as error:
+            if isinstance(error, (PluginError, *let)):
+                raise
             self.broken(f"{doing} raised {type(error).__name__}: {error}", remedy, error)
+
+    def reading(self, doing: str) -> AbstractContextManager[None]:
+        """Around whatever loads or makes tasks: an error about the user's own choice of tasks stays what it is."""
+        remedy = f"return a TaskSet for each of {', '.join(SPLITS)}"
+        return self.guarded(doing, remedy, let=(UsageError,) if self.configured else ())
+
+    # ---- the environment's own parts, guarded ----------------------------------------------------------------------
+
+    def make(self, config: EnvConfig | None = None, *, clock: Clock = SYSTEM_CLOCK, render_mode: str | None = None) -> AgentEnv:
+        with self.guarded("building it", "take (config, *, clock, render_mode) and hand them to super().__init__"):
+            self._made.append(self.kind(config or self.config, clock=clock, render_mode=render_mode))
+        return self._made[-1]
+
+    def close(self) -> None:
+        """Close every environment that was made; Gymnasium's checker is the one that complains."""
+        for env in self._made:
+            with suppress(*FOREIGN):
+                env.close()
+
+    def tools(self, env: AgentEnv) -> tuple[ToolSpec, ...]:
+        with self.guarded("listing its tools", "make every tool a function with typed, named parameters"):
+            return env.tools
+
+    def tasks(self, split: str) -> TaskSet:
+        with self.reading(f"load_tasks(config, {split!r})"):
+            tasks = self.kind.load_tasks(self.config, split)
+        if not all(hasattr(type(tasks), name) for name in _TASK_SET):
+            remedy = f"return TaskSet(name, tasks, split={split!r}) of agentdistill.taskset"
+            self.broken(f"load_tasks(config, {split!r}) returned a {type(tasks).__name__}", remedy)
+        return tasks
+
+    # ---- every reset, every step -----------------------------------------------------------------------------------
+
+    def reset(self, env: AgentEnv, task: Task | None = None, *, seed: int | None = None) -> tuple[tuple[Message, ...], dict[str, Any]]:
+        """One reset, with every promise about what it returns. ``task=None``: one of its own choice."""
+        doing = "reset(options={'task': task})" if task is not None else f"reset(seed={seed})"
+        with self.guarded(doing, "begin any task of its own at any time, without outside resources that may be absent"):
+            result = env.reset(seed=seed, options=None if task is None else {"task": task})
+        if not isinstance(result, tuple) or len(result) != 2:
+            self.broken("reset does not return two things", "return observation, info; leave reset to AgentEnv")
+        observation, info = result
+        self.observation(observation, env, "reset")
+        self.info(info, RESET_KEYS, "reset")
+        if not isinstance(info["task"], Task):
+            self.broken(f"info['task'] of reset is a {type(info['task']).__name__}", "leave reset to AgentEnv")
+        return observation, info
 
     def step(self, env: AgentEnv, action: Message) -> tuple[Any, ...]:
         """One step, with every promise about what it returns."""
@@ -67,7 +133,9 @@ class Promises:
             self.broken(
                 f"{where} returns a message of role 'assistant'", "speak as system, user or tool: the assistant's words are the agent's"
             )
-        if observation not in env.observation_space:
+        with self.guarded("asking its observation space", "leave the spaces that AgentEnv.__init__ sets, or use MessageSpace"):
+            inside = observation in env.observation_space
+        if not inside:
             self.broken(
                 f"{where} returns an observation outside the observation space", "raise the bounds of its MessageSpace, or say less"
             )
@@ -112,21 +180,3 @@ class Promises:
 def _summary(action: Message) -> str:
     text = json.dumps(action.model_dump(mode="json", exclude_defaults=True), ensure_ascii=True)
     return text if len(text) <= 160 else f"{text[:160]}…"
-
-
-def hostile_actions(tools: tuple[ToolSpec, ...]) -> Iterator[Message]:
-    """What models really write, sooner or later."""
-    yield Message.assistant("")
-    yield Message.assistant("\x00\u202e\ufeff🙂 数学 \\boxed{\\boxed{")
-    yield Message.assistant("9**9**9 " * 12_500)
-    yield Message.assistant("", ToolCall(id="a", name="", error="not valid JSON", raw='{"name": '))
-    yield Message.assistant("", ToolCall(id="a", name="no_such_tool", arguments={"x": 1}))
-    yield Message.assistant("", *(ToolCall(id=f"c{index}", name="no_such_tool") for index in range(50)))
-    for tool in tools:
-        properties = tool.parameters.get("properties")
-        names = list(properties) if isinstance(properties, dict) else []
-        yield Message.assistant("", ToolCall(id="a", name=tool.name))
-        yield Message.assistant("", ToolCall(id="a", name=tool.name, arguments={"surplus": None}))
-        values: tuple[JsonValue, ...] = ("", "9**9**9", "x" * 100_000, -1, 10**30, 1e308, None, True, [], {}, [[[]]], {"a": {}})
-        for value in values:
-            yield Message.assistant("", ToolCall(id="a", name=tool.name, arguments=dict.fromkeys(names, value)))

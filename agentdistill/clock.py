@@ -6,10 +6,12 @@ Code that waits or measures takes a :class:`Clock`; code that runs work beside i
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Protocol, TypeVar
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -86,10 +88,7 @@ class InlineExecutor:
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
-        try:
-            future.set_result(work())
-        except Exception as error:  # handed on through the future, as a thread would
-            future.set_exception(error)
+        _work_off(future, work, but=KeyboardInterrupt)
         return future
 
     def wait_any(self, futures: Sequence[Future[T]], timeout: float | None = None) -> Sequence[Future[T]]:
@@ -100,20 +99,52 @@ class InlineExecutor:
 
 
 class ThreadExecutor:
-    """Runs work in a pool of threads."""
+    """Runs work in daemon threads, so that work which never ends cannot keep the process from ending, as it does in
+    ``concurrent.futures.ThreadPoolExecutor``."""
 
     def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="agentdistill")
+        self._workers = workers
+        self._threads: list[threading.Thread] = []
+        self._waiting: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        return self._pool.submit(work)
+        future: Future[T] = Future()
+        self._waiting.put((future, work))
+        if len(self._threads) < self._workers:
+            thread = threading.Thread(target=self._serve, name=f"agentdistill-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return future
 
     def wait_any(self, futures: Sequence[Future[T]], timeout: float | None = None) -> Sequence[Future[T]]:
         wait(futures, timeout=timeout, return_when=FIRST_COMPLETED)
         return [future for future in futures if future.done()]
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Cancel what waits, and let the threads end after what they are at."""
+        while not self._waiting.empty():
+            if (item := self._waiting.get()) is not None:
+                item[0].cancel()
+        for _ in self._threads:
+            self._waiting.put(None)
+
+    def _serve(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            if item[0].set_running_or_notify_cancel():
+                _work_off(*item)
+            del item  # or the thread would hold the result until its next work
+
+
+def _work_off(future: Future[T], work: Callable[[], T], *, but: type[BaseException] | tuple[()] = ()) -> None:
+    """Result or exception into the future; ``but`` goes through."""
+    try:
+        result = work()
+    except but:
+        raise
+    except BaseException as error:  # SystemExit too: work must not end the process
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 SYSTEM_CLOCK = SystemClock()

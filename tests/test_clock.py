@@ -1,5 +1,7 @@
 """Time and threads, real and stood in for."""
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -90,3 +92,17 @@ def test_inline_work_is_done_before_submit_returns_and_interruptions_pass() -> N
 
     with pytest.raises(KeyboardInterrupt):
         InlineExecutor().submit(interrupted)
+
+
+@pytest.mark.parametrize("executor", [InlineExecutor(), ThreadExecutor(1)])
+def test_work_that_wants_to_end_the_process_only_ends_itself(executor: InlineExecutor | ThreadExecutor) -> None:
+    future = executor.submit(lambda: sys.exit(3))
+    with pytest.raises(SystemExit):
+        future.result(timeout=5)
+    assert executor.submit(lambda: 4).result(timeout=5) == 4
+    executor.close()
+
+
+def test_a_thread_that_never_ends_does_not_keep_the_process_alive() -> None:
+    program = "import threading; from agentdistill.clock import ThreadExecutor; ThreadExecutor(1).submit(threading.Event().wait)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from agentdistill.errors import EXIT_OK, ConfigError, UsageError
-from agentdistill.store import Run, transcript
+from agentdistill.errors import EXIT_OK, ConfigError, UsageError, unknown
+from agentdistill.store import Run, list_runs, transcript
+from agentdistill.store.plain import plain_json
+from agentdistill.store.transcript import visible
+from agentdistill.types import Status
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with Run.open(Path(arguments.runs_dir), arguments.run, readonly=True) as opened:
+    runs_dir = Path(arguments.runs_dir)
+    with Run.open(runs_dir, arguments.run or _newest(runs_dir), readonly=True) as opened:
         return _show(opened, arguments) if arguments.action == "show" else _list(opened, arguments)
 
 
+def _newest(runs_dir: Path) -> str:
+    """The run that was begun, or resumed, last."""
+    runs = list_runs(runs_dir)
+    if not runs:
+        raise UsageError(f"there is no run in {runs_dir}; name another folder with --runs-dir")
+    configs = {name: runs_dir / name / "config.yaml" for name in runs}  # written whenever a run is begun or resumed
+    return max(runs, key=lambda name: configs[name].stat().st_mtime_ns if configs[name].is_file() else 0)
+
+
 def _show(opened: Run, arguments: argparse.Namespace) -> int:
-    episode = opened.episodes.episode(arguments.id)
-    print(json.dumps(episode.model_dump(mode="json"), indent=2) if arguments.json else transcript(episode))
+    """With ``--json`` the ATIF document, which other tools read: strict JSON, numbers that are not finite listed apart."""
+    if arguments.json:
+        print(json.dumps(opened.episodes.document(arguments.id), indent=2, allow_nan=False))
+    else:
+        print(transcript(opened.episodes.episode(arguments.id)))
     return EXIT_OK
 
 
@@ -31,20 +48,26 @@ def _list(opened: Run, arguments: argparse.Namespace) -> int:
         if not equals or name not in FILTERS:
             raise ConfigError(f"no filter {each!r}; filters are {', '.join(name + '=' for name in FILTERS)}")
         wanted[name] = value
+    if "status" in wanted and wanted["status"] not in {status.value for status in Status}:
+        raise UsageError(unknown("status", wanted["status"], [status.value for status in Status]))
     heads = opened.episodes.heads(
         kind=wanted.get("kind"),
         status=wanted.get("status"),
         success=_boolean(wanted["success"]) if "success" in wanted else None,
         step=_whole("step", wanted["step"]) if "step" in wanted else None,
         limit=_whole("limit", wanted.get("limit", "20")),
+        descending=True,
     )
+    if not heads and wanted:
+        kinds = sorted({head["kind"] for head in opened.episodes.heads()})
+        print(f"no episode of run {opened.name!r} is like that; its kinds are {', '.join(kinds) or 'none yet'}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps([dict(head) for head in heads], indent=2))
+        print(json.dumps(plain_json(heads), indent=2, allow_nan=False))
         return EXIT_OK
     for head in heads:
-        print(
-            f"{head['id']:<28} {head['kind']:<15} step {head['step']:<5} {head['status']:<10} reward {head['reward']:.2f}  {head['task']}"
-        )
+        reward = "–" if head["reward"] is None else f"{head['reward']:.2f}"
+        line = f"{head['id']:<28} {head['kind']:<15} step {head['step']:<5} {head['status']:<13} reward {reward:<6} {head['task']}"
+        print(visible(line))
     return EXIT_OK
 
 
@@ -55,6 +78,6 @@ def _boolean(value: str) -> bool:
 
 
 def _whole(name: str, value: str) -> int:
-    if not value.isdigit():
+    if not value.isdecimal():
         raise UsageError(f"{name}={value!r} is not a whole number")
     return int(value)

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 from agentdistill.config import Composed, compose_eval, show
+from agentdistill.config.compose import COMMAND_LINE
 from agentdistill.config.schema import EvaluateConfig
-from agentdistill.errors import EXIT_OK
+from agentdistill.errors import EXIT_OK, ConfigError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,9 +24,18 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+UNUSED = {"rollout.batch": "all tasks are played", "rollout.temperature": "plays are greedy, and at 1", "rollout.top_p": "it is 1"}
+
+
 def _compose(overrides: list[str]) -> Composed[EvaluateConfig]:
     """With ``run=NAME``, environment, student and rollout settings are the run's own, and other overrides are laid over them."""
     first = compose_eval(overrides)
+    told = [key for key, origin in first.origins.items() if origin == COMMAND_LINE]
+    for key in told:
+        if key in UNUSED:
+            raise ConfigError(f"{key} has no effect on an evaluation ({UNUSED[key]}); leave it out")
+        if first.config.run is not None and key.split(".")[0] == "student" and key != "student.dtype":
+            raise ConfigError(f"run={first.config.run} is measured with its own student; leave out either run= or student=")
     if first.config.run is None:
         return first
     from agentdistill.store import Run

@@ -3,45 +3,54 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from agentdistill.config import Composed, compose_train, show, sweep
-from agentdistill.errors import EXIT_OK
+from agentdistill.config.schema import TrainConfig
+from agentdistill.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
+    from agentdistill.train.preflight import Plan
     from agentdistill.train.progress import Progress
 
 
 def run(arguments: argparse.Namespace) -> int:
-    overrides: list[str] = arguments.overrides
-    if not arguments.multirun:
-        return _one(arguments, overrides)
-    code = EXIT_OK
-    combinations = sweep(overrides)
-    for number, combination in enumerate(combinations, start=1):
-        print(f"── run {number} of {len(combinations)}: {' '.join(combination)}", flush=True)
-        code = _one(arguments, combination)
-        if code != EXIT_OK:
-            break
-    return code
+    combinations = sweep(arguments.overrides) if arguments.multirun else [arguments.overrides]
+    composed = [compose_train(combination, resume_base=True) for combination in combinations]
+    _require_own_names([each.config for each in composed])
+    plans = [] if arguments.print_config else _plans(composed)
+    for number, combination in enumerate(combinations):
+        if arguments.multirun:
+            print(f"── run {number + 1} of {len(combinations)}: {' '.join(combination)}", flush=True)
+        if arguments.print_config:
+            print(show(composed[number]), end="")
+        elif arguments.dry_run:
+            print(plans[number].text())
+        elif (code := _train(composed[number])) != EXIT_OK:
+            return code
+    return EXIT_OK
 
 
-def _one(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
-    composed = compose_train(overrides, resume_base=True)
-    if arguments.print_config:
-        print(show(composed), end="")
-        return EXIT_OK
+def _plans(composed: Sequence[Composed]) -> list[Plan]:
+    """What each run would do; all are checked before the first begins, so that a mistake in the last one stops it."""
     from agentdistill.train.preflight import preflight
 
-    plan = preflight(composed.config)
-    if arguments.dry_run:
-        print(plan.text())
-        return EXIT_OK
-    return _train(composed)
+    return [preflight(each.config) for each in composed]
+
+
+def _require_own_names(configs: Sequence[TrainConfig]) -> None:
+    """A sweep whose runs would all be called the same would train the first and refuse the second."""
+    seen = set()
+    for config in configs:
+        if config.run is not None and (config.runs_dir, config.run) in seen:
+            raise ConfigError(f"two runs of the sweep are called {config.run!r}; leave run= out, or name each: run=first,second")
+        seen.add((config.runs_dir, config.run))
 
 
 def _train(composed: Composed) -> int:
@@ -52,22 +61,44 @@ def _train(composed: Composed) -> int:
     with open_session(composed, progress) as (parts, recorder):
 
         def stop(number: int, frame: FrameType | None) -> None:
-            if recorder.stop_requested is not None:
-                raise KeyboardInterrupt
+            again = recorder.stop_requested is not None
             recorder.stop_requested = number
+            if again:
+                raise KeyboardInterrupt
             progress.note("stopping after this step; a second signal stops at once")
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
         try:
-            train(parts, recorder)
+            with _handling(stop):
+                train(parts, recorder)
         except Interrupted as interrupted:
-            progress.close()
-            print(f"agentdistill: {interrupted}; go on with: agentdistill train run={recorder.run.path.name} resume=true", file=sys.stderr)
-            return 128 + interrupted.signal
+            return _stopped(progress, str(interrupted), interrupted.signal, composed.config, recorder.run.name)
+        except KeyboardInterrupt:
+            number = recorder.stop_requested or signal.SIGINT
+            return _stopped(progress, f"stopped at once by signal {number}", number, composed.config, recorder.run.name)
         finally:
             progress.close()
     return EXIT_OK
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Interrupt and termination go to ``handler`` inside the block, and to whoever had them before behind it."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+
+def _stopped(progress: Progress, why: str, number: int, config: TrainConfig, name: str) -> int:
+    """Say how to go on; returns the exit code."""
+    progress.close()
+    words = ["agentdistill", "train", f"run={name}", "resume=true"]
+    if config.runs_dir != TrainConfig.model_fields["runs_dir"].default:
+        words.append(f"runs_dir={config.runs_dir}")
+    print(f"agentdistill: {why}; go on with: {shlex.join(words)}", file=sys.stderr)
+    return 128 + number
 
 
 def _progress() -> Progress:

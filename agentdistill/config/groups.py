@@ -109,6 +109,8 @@ def config_class(group: str, plugin: str) -> type[PluginConfig]:
 def _option(group: str, option: str) -> tuple[dict[str, Any], str | None, str]:
     """(values, the YAML file they are from, name)."""
     spec = GROUPS[group]
+    if not option.strip():
+        raise ConfigError(f"{group}= names nothing; options are {', '.join(options(group))}")
     sources = _files(group).get(option, [])
     if len(sources) > 1:
         raise ConfigError(f"the {group} {option!r} is claimed by {' and '.join(origin for origin, _ in sources)}; uninstall one of them")

@@ -17,12 +17,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import ConfigDict, Field, SerializeAsAny, model_validator
 
-from agentdistill.types import PluginConfig, Record
+from agentdistill.types import NameOrPath, PluginConfig, Record
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16"]
+FINITE = ConfigDict(allow_inf_nan=False)
+Share = Annotated[float, Field(ge=0, lt=1)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+
+
+class Settings(Record):
+    """Base of a part of the configuration: its numbers are finite."""
+
+    model_config = FINITE
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -33,13 +42,13 @@ DType = Literal["auto", "float32", "bfloat16"]
 class ModelConfig(PluginConfig):
     """A causal language model."""
 
-    path: str = "nano"
+    path: NameOrPath = "nano"
     """``nano``, a directory in Hugging Face form, or a hub id."""
     dtype: DType = "auto"
     """Of the weights. ``auto``: float32 on CPU and MPS, bfloat16 on CUDA for models that are not trained in full."""
 
 
-class LoraConfig(Record):
+class LoraConfig(Settings):
     """Low-rank adapters through peft; the frozen base serves as reference without a second copy."""
 
     rank: int = Field(default=32, ge=1)
@@ -53,7 +62,7 @@ class LoraConfig(Record):
 # --------------------------------------------------------------------------------------------------------------------
 
 
-class Schedule(Record):
+class Schedule(Settings):
     """A coefficient over training steps."""
 
     kind: Literal["linear"] = "linear"
@@ -74,7 +83,7 @@ def at(coefficient: Coefficient, step: int) -> float:
     return coefficient.at(step) if isinstance(coefficient, Schedule) else coefficient
 
 
-class _Term(Record):
+class _Term(Settings):
     weight: Coefficient = 1.0
     normaliser: Literal["token", "turn", "sequence", "constant"] = "token"
     """What the term's sum is divided by, over the global batch: its tokens, its turns, its sequences (each sequence's mean first),
@@ -138,7 +147,7 @@ class KLTerm(_Term):
 Term = Annotated[DivergenceTerm | PolicyGradientTerm | SupervisedTerm | KLTerm, Field(discriminator="kind")]
 
 
-class SamplerConfig(Record):
+class SamplerConfig(Settings):
     """Who plays. The shares are probabilities per task and sum to one."""
 
     student: float = Field(default=1.0, ge=0, le=1)
@@ -178,7 +187,7 @@ class MethodConfig(PluginConfig):
 # --------------------------------------------------------------------------------------------------------------------
 
 
-class RolloutConfig(Record):
+class RolloutConfig(Settings):
     """How episodes are played."""
 
     batch: int = Field(default=128, ge=1)
@@ -191,17 +200,33 @@ class RolloutConfig(Record):
     """Of one episode, prompt and replies included."""
     in_flight: int = Field(default=128, ge=1)
     """Episodes played at the same time."""
-    env_workers: int = Field(default=0, ge=0)
+    env_workers: int = Field(default=0, ge=0, le=1024)
     """Threads for environments that block. 0: step them in the loop's own thread."""
+    env_timeout: float | None = Field(default=None, gt=0)
+    """Seconds that one call of an environment may take before it counts as failed; needs ``env_workers``. ``None``: no limit."""
+    overlap: bool = False
+    """Let the students go on while environments are busy: faster where those are slow, and then two runs of one seed agree but for
+    rounding. ``false``: to the bit, with any number of workers."""
     env_retries: int = Field(default=1, ge=0)
     """Fresh tries after an environment or sandbox failed; then the episode is recorded as failed and does not train."""
+
+    @model_validator(mode="after")
+    def _timeout_has_threads(self) -> Self:
+        if self.env_timeout is not None and self.env_workers == 0:
+            raise ValueError(
+                f"env_timeout={self.env_timeout:g} needs threads that can be given up; set env_workers=1 or more, or leave it out"
+            )
+        return self
 
 
 class LearnerConfig(PluginConfig):
     """How weights move."""
 
+    model_config = FINITE
+
     lr: float = Field(default=6e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """Of AdamW."""
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=5, ge=0)
     decay_steps: int | None = Field(default=None, ge=1)
@@ -218,7 +243,7 @@ class LearnerConfig(PluginConfig):
     device: Device = "auto"
     dtype: DType = "auto"
     """Of the computation. ``auto``: bfloat16 autocast on CUDA, float32 elsewhere."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: Threads | None = None
     """CPU threads. ``None``: one for models below 20 M parameters, else all cores."""
     activation_checkpointing: bool = False
     lora: LoraConfig | None = None
@@ -226,7 +251,7 @@ class LearnerConfig(PluginConfig):
     """Steps in a row with a non-finite loss or gradient before the run stops (exit code 5). Such a step never moves the weights."""
 
 
-class EvalConfig(Record):
+class EvalConfig(Settings):
     """How success on held-out tasks is measured."""
 
     split: str = "test"
@@ -239,7 +264,7 @@ class EvalConfig(Record):
     progress_tasks: int = Field(default=96, ge=1)
 
 
-class TrainConfig(Record):
+class TrainConfig(Settings):
     """A training run."""
 
     run: str | None = None
@@ -269,7 +294,7 @@ class TrainConfig(Record):
         return self
 
 
-class EvaluateConfig(Record):
+class EvaluateConfig(Settings):
     """An evaluation of a student, or of a run's newest checkpoint."""
 
     run: str | None = None

@@ -27,10 +27,17 @@ class Head:
     """b: [V]."""
     scale: float = 1.0
     softcap: float | None = None
+    rows: int | None = None
+    """Ids that the distribution is over; a head that is padded beyond them is cut there before it is normalised. ``None``: all."""
+
+    @property
+    def shared(self) -> tuple[Tensor, Tensor | None]:
+        """W and b without the padding, as views whose gradients reach the parameters."""
+        return self.weight[: self.rows], None if self.bias is None else self.bias[: self.rows]
 
     @classmethod
-    def of(cls, model: Any) -> Head:
-        """The head of a Hugging Face causal LM.
+    def of(cls, model: Any, rows: int | None = None) -> Head:
+        """The head of a Hugging Face causal LM, cut to ``rows``.
 
         Raises:
             ConfigError: the head is no plain linear layer (for instance because an adapter is on it).
@@ -51,14 +58,16 @@ class Head:
             bias=layer.bias,
             scale=(1.0 if scale is None else float(scale)) / (1.0 if divisor is None else float(divisor)),
             softcap=None if softcap is None else float(softcap),
+            rows=rows,
         )
 
     def logits(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
         """[..., H] -> [..., V] in float32, or float64 for a float64 model. ``weight``: W in the dtype of the product."""
-        product = hidden @ (self.weight if weight is None else weight).T
+        own, bias = self.shared
+        product = hidden @ (own if weight is None else weight).T
         logits = product.to(torch.promote_types(product.dtype, torch.float32))
-        if self.bias is not None:
-            logits = logits + self.bias.to(logits.dtype)
+        if bias is not None:
+            logits = logits + bias.to(logits.dtype)
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -98,7 +107,7 @@ def check_head(model: Any, head: Head) -> None:
         ConfigError: they differ: the model does something to its logits that :class:`Head` does not know.
     """
     ids = torch.arange(4, device=head.weight.device).remainder(head.weight.shape[0]).unsqueeze(0)
-    theirs = model(input_ids=ids, use_cache=False).logits.float()
+    theirs = model(input_ids=ids, use_cache=False).logits.float()[..., : head.rows]
     ours = head.logits(hidden_states(backbone_of(model), ids)).float()
     scale = theirs.abs().max().clamp_min(1.0)
     difference = (ours - theirs).abs().max() / scale

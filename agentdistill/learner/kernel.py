@@ -36,7 +36,7 @@ def token_losses(plan: Plan, hidden: Tensor) -> Tensor:
     Raises:
         IncompatibleError: the teacher's vocabulary has another size than the student's.
     """
-    loss: Tensor = _TokenLosses.apply(hidden, plan.head.weight, plan.head.bias, plan)  # type: ignore[no-untyped-call]  # torch
+    loss: Tensor = _TokenLosses.apply(hidden, *plan.head.shared, plan)  # type: ignore[no-untyped-call]  # torch
     return loss
 
 

@@ -52,6 +52,7 @@ class Learner:
         model: moved to the device; with ``config.lora`` its modules get adapters and its own weights are frozen.
         config: see :class:`~agentdistill.config.schema.LearnerConfig`.
         device: overrides ``config.device``.
+        vocab_size: ids that the policy is over; a head that is padded beyond is cut there. ``None``: the head's own size.
         reference: True keeps the policy as it is now (a frozen copy; with LoRA the base itself, at no cost); a model is used as given.
 
     Raises:
@@ -65,6 +66,7 @@ class Learner:
         *,
         device: str | torch.device | None = None,
         reference: nn.Module | bool | None = None,
+        vocab_size: int | None = None,
     ) -> None:
         self.config = config
         self.device = resolve_device(config.device if device is None else device)
@@ -74,7 +76,7 @@ class Learner:
         self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         self._require_full_precision()
         self.model.eval()
-        self.head = Head.of(self.model)
+        self.head = Head.of(self.model, vocab_size)
         check_head(self.model, self.head)
         if config.activation_checkpointing:
             enable_checkpointing(self.model)
@@ -248,6 +250,7 @@ class Learner:
             chunk_tokens=self.config.chunk_tokens,
             precision=self.precision,
             entropy=entropy,
+            vocab_size=self.head.rows,
         )
 
     def _skip(self, norm: float, lr: float, pending: Sequence[LossReport]) -> StepReport:

@@ -25,7 +25,14 @@ def flat_hidden(model: Any, micro: MicroBatch, precision: Precision) -> torch.Te
 
 @torch.no_grad()
 def score_streams(
-    model: Any, samples: Sequence[Sample], *, micro_batch_tokens: int, chunk_tokens: int, precision: Precision, entropy: bool
+    model: Any,
+    samples: Sequence[Sample],
+    *,
+    micro_batch_tokens: int,
+    chunk_tokens: int,
+    precision: Precision,
+    entropy: bool,
+    vocab_size: int | None = None,
 ) -> list[dict[str, FloatArray]]:
     """For each sample: ``logprobs`` and, if wanted, ``entropy`` at every sampled position, NaN elsewhere: float32 of length L.
 
@@ -44,7 +51,7 @@ def score_streams(
             cols=np.concatenate([where[i] for i in chosen]),
         )
         plan = Plan(
-            head=Head.of(model),
+            head=Head.of(model, vocab_size),
             targets=torch.as_tensor(micro.targets, device=precision.device),
             parts=(),
             chunk=chunk_tokens,

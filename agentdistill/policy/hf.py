@@ -47,6 +47,7 @@ class HFPolicy:
         device: move the model there first. ``None``: it stays where it is.
         version: revision of the weights that the model holds.
         prefill_tokens: pending context tokens, over all rows, from which a prefill is cheaper than feeding them in lock-step.
+        vocab_size: ids that may be sampled; a head that is padded beyond is cut there. ``None``: the head's own size.
         autocast: dtype to compute in where the weights are kept in another (the learner's own, for equal numbers). ``None``: the weights'.
     """
 
@@ -60,6 +61,7 @@ class HFPolicy:
         device: torch.device | str | None = None,
         version: int = 0,
         prefill_tokens: int = 256,
+        vocab_size: int | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
         self.name = name
@@ -71,6 +73,7 @@ class HFPolicy:
         config = model.config.get_text_config()
         self._window: int | None = getattr(config, "max_position_embeddings", None)
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
+        self._sampled = vocab_size
         self._stop_ids = frozenset(renderer.stop_ids)
         self._engine = choose_engine(self.model, window=self._window, prefill_tokens=prefill_tokens)
         self._rows: dict[str, Row] = {}
@@ -143,7 +146,7 @@ class HFPolicy:
             ready, logits = self._engine.next_logits(rows)
             samplings = [row.request.sampling for row in ready if row.request is not None]
             numbers = [0.0 if row.uniforms is None else row.uniforms[len(row.logprobs)] for row in ready]
-            drawn = draw(logits, samplings, numbers)
+            drawn = draw(logits[:, : self._sampled], samplings, numbers)
         if not all(map(math.isfinite, drawn.logprobs)):
             bad = next(row for row, value in zip(ready, drawn.logprobs, strict=True) if not math.isfinite(value))
             raise PolicyError(f"policy {self.name!r} gave non-finite logits in episode {bad.id!r}, revision {self._version}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Role = Literal["student", "teacher"]
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -36,6 +38,7 @@ def load_model(
         ConfigError: no such model, no such device or dtype, or the checkpoint does not load.
     """
     where = resolve(path, env=env, role=role)
+    _require_weights(path, where, role)
     target = pick_device(device)
     weights = pick_dtype(dtype, target, role)
     from transformers import AutoModelForCausalLM
@@ -97,7 +100,7 @@ def resolve(path: str, *, env: str, role: Role) -> str:
             shipped = ", ".join(resources.nano_envs()) or "none"
             raise ConfigError(
                 f"there is no nano {role} for env {env!r} (nano models exist for: {shipped}); "
-                f"make one with `agentdistill nano build env={env}`, or set {role}.path=<directory or hub id>"
+                f"make one with `agentdistill nano build --env {env}`, or set {role}.path=<directory or hub id>"
             )
         return str(directory)
     local = Path(path).expanduser()
@@ -110,6 +113,51 @@ def resolve(path: str, *, env: str, role: Role) -> str:
             f"{role} {path!r} is not a directory; set {role}.path to 'nano', a checkpoint directory or a hub id such as 'org/name'"
         )
     return path
+
+
+def _require_weights(path: str, where: str, role: Role) -> None:
+    """A directory must hold a whole model that can be loaded without running code of its own."""
+    directory = Path(where)
+    if not directory.is_dir():
+        return
+    if any(directory.glob("*.safetensors")) and not any(directory.glob("model*.safetensors")):
+        raise ConfigError(
+            f"{role} {path!r} is a checkpoint of adapters without their base; measure it with `agentdistill eval run=<its run>`, "
+            "or begin a run from a whole model"
+        )
+    if not any(directory.glob("*.safetensors")):
+        pickled = "; weights in pickle form are not read, because they can run code" if any(directory.glob("*.bin")) else ""
+        raise ConfigError(f"{role} {path!r} has no weights (model*.safetensors){pickled}; save it again with save_pretrained")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model without its weights."""
+
+    window: int | None
+    """Positions. ``None``: unbounded or not told."""
+    vocab: int | None
+    """Rows of the head."""
+    bytes: int
+    """Of the weights on this disk; 0 where they are not here yet."""
+
+
+def model_facts(path: str, *, env: str, role: Role) -> ModelFacts:
+    """Read the model's configuration.
+
+    Raises:
+        ConfigError: as :func:`load_model`.
+    """
+    where = resolve(path, env=env, role=role)
+    _require_weights(path, where, role)
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False).get_text_config()
+    except Exception as error:  # as above
+        raise _not_loadable("configuration", path, where, role, error) from error
+    size = sum(file.stat().st_size for file in Path(where).glob("*.safetensors")) if Path(where).is_dir() else 0
+    return ModelFacts(getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None), size)
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -148,8 +196,11 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device, role: Role) -> to
 
 
 def _not_loadable(what: str, path: str, where: str, role: Role, error: Exception) -> ConfigError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     if Path(where).is_dir():
+        if what == "tokenizer" and not any((Path(where) / name).is_file() for name in TOKENIZER_FILES):
+            reason = f"the directory has none of {', '.join(TOKENIZER_FILES)}; copy the tokenizer of its family there"
         return ConfigError(f"cannot load the {what} of {role} {path!r}: {reason}")
     return ConfigError(
         f"cannot load the {what} of {role} {path!r}: it is no directory here, and the hub gave no such model ({reason}); "

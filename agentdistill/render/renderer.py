@@ -59,6 +59,8 @@ class Renderer:
         self.template = ChatTemplate(tokenizer, self.parser, template_options or {})
         self.probe = HistoryProbe(self.template)
         self.stop_ids = self._find_stops()
+        self.vocab_size: int = max(tokenizer.get_vocab().values()) + 1
+        """Ids that mean something. A model's head may be padded beyond them."""
 
     def start(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> TokenBuffer:
         """A buffer for a conversation that begins with ``messages``."""

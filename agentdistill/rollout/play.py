@@ -6,22 +6,22 @@
 
 An environment that raises costs its episode only: it is tried again from the start, in a fresh environment, and after the last
 try it is recorded as ``env_error`` (or ``sandbox_error``), which never trains. A policy that fails ends the call: the engine is gone.
+Every environment that was made is closed, however the call ends (deadlines and late ones: calls.py).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentdistill.clock import SYSTEM_CLOCK, Clock, Executor, InlineExecutor
 from agentdistill.env import AgentEnv
-from agentdistill.errors import EnvError, SandboxError, boundary
+from agentdistill.errors import EnvError, PolicyError, SandboxError, boundary, unknown
 from agentdistill.policy.protocol import Policy
 from agentdistill.render import Renderer
+from agentdistill.rollout.calls import Call, Calls, close
 from agentdistill.rollout.plan import Play
 from agentdistill.rollout.running import Running
 from agentdistill.types import Author, Completion, Episode, Failure, Sampling, Status, StopReason
@@ -41,6 +41,8 @@ class Players:
     """Fresh tries after an environment failed."""
     call_timeout: float | None = None
     """Seconds that one call of an environment may take, where the executor has threads. ``None``: no deadline."""
+    overlap: bool = False
+    """Let policies go on while environments are busy. Which episodes share a batch then depends on timing, and so do the last bits."""
     executor: Executor = field(default_factory=InlineExecutor)
     clock: Clock = SYSTEM_CLOCK
     versions: dict[str, str] = field(default_factory=dict)
@@ -53,11 +55,25 @@ def play(plays: Sequence[Play], players: Players, *, on_episode: Callable[[Episo
         on_episode: called with each episode as soon as it is over.
 
     Raises:
-        PolicyError: a policy failed.
+        PolicyError: a policy failed, or answered what it was not asked.
+        ValueError: two plays of one id, a play whose author has no policy, or nothing may be in flight.
     """
+    _require_playable(plays, players)
     loop = _Loop(players, on_episode or (lambda episode: None))
     done = loop.run(plays)
     return [done[each.id] for each in plays]
+
+
+def _require_playable(plays: Sequence[Play], players: Players) -> None:
+    if players.in_flight < 1:
+        raise ValueError(f"in_flight must be at least 1, got {players.in_flight}")
+    seen: set[str] = set()
+    for each in plays:
+        if each.id in seen:
+            raise ValueError(f"two plays have the id {each.id!r}; an id means one episode")
+        if each.author not in players.policies:
+            raise ValueError(f"play {each.id!r}: {unknown('policy of author', each.author, players.policies)}")
+        seen.add(each.id)
 
 
 class _Loop:
@@ -65,22 +81,31 @@ class _Loop:
         self.players = players
         self.on_episode = on_episode
         self.running: dict[str, Running] = {}
-        self.calls: dict[Future[Any], tuple[Running, Completion | None]] = {}
-        """Calls into environments that are under way; with the completion for ``step``, without for ``reset``."""
-        self.queued: dict[Author, int] = dict.fromkeys(players.policies, 0)
+        self.calls = Calls(players.executor, players.clock, players.call_timeout)
+        self.queued: dict[Author, set[str]] = {author: set() for author in players.policies}
+        """Episodes whose next turn the policy owes."""
         self.done: dict[str, Episode] = {}
 
     def run(self, plays: Sequence[Play]) -> dict[str, Episode]:
         waiting = deque(plays)
-        while waiting or self.running:
-            while waiting and len(self.running) < self.players.in_flight:
-                self._start(waiting.popleft())
-            self._collect_calls(block=not any(self.queued.values()))
-            for author, policy in self.players.policies.items():
-                if self.queued[author]:
-                    for id, completion in policy.advance():
-                        self.queued[author] -= 1
-                        self._completed(self.running[id], completion)
+        try:
+            while waiting or self.running:
+                while waiting and len(self.running) < self.players.in_flight:
+                    self._start(waiting.popleft())
+                if self.players.overlap:
+                    self._collect_calls(block=not any(self.queued.values()))
+                else:
+                    self._settle_calls()
+                for author, policy in self.players.policies.items():
+                    if self.queued[author]:
+                        for id, completion in self._advance(policy):
+                            if id not in self.queued[author]:
+                                raise PolicyError(f"policy {policy.name!r} answered for episode {id!r}, which does not wait for it")
+                            self.queued[author].remove(id)
+                            self._completed(self.running[id], completion)
+        except BaseException:
+            self._abandon()
+            raise
         return self.done
 
     def _start(self, play: Play, attempts: tuple[str, ...] = ()) -> None:
@@ -99,55 +124,42 @@ class _Loop:
             running.env = players.make_env()
             return running.env.reset(seed=play.seed, options={"task": play.task})
 
-        self._call(running, reset, None)
-
-    def _call(self, running: Running, work: Callable[[], Any], completion: Completion | None) -> None:
-        running.submitted_at = self.players.clock.now()
-        self.calls[self.players.executor.submit(work)] = (running, completion)
+        self.calls.submit(running, reset, None)
 
     def _collect_calls(self, *, block: bool) -> None:
-        """Handle every call that is done; with ``block``, wait for one when nothing else can move."""
+        """Handle every call that is done; with ``block``, wait for one first, because nothing else can move."""
+        for call in self.calls.collect(block=block):
+            self._returned(call)
+        self._give_up_late()
+
+    def _settle_calls(self) -> None:
+        """Handle every call after all have come back, in the order of their submission: which thread was faster leaves no trace."""
         while self.calls:
-            futures = list(self.calls)
-            timeout = 0.0 if not block else self._next_deadline()
-            finished = self.players.executor.wait_any(futures, timeout)
-            for future in finished:
-                running, completion = self.calls.pop(future)
-                self._returned(running, completion, future)
-            if not finished:
-                self._expire()
-                if not block:
-                    return
-            block = block and not any(self.queued.values())
+            back: list[Call] = []
+            while self.calls:
+                back += self.calls.collect(block=True)
+                self._give_up_late()
+            for call in sorted(back, key=lambda call: call.number):
+                self._returned(call)  # a fresh try is a new call
 
-    def _next_deadline(self) -> float | None:
-        if self.players.call_timeout is None:
-            return None
-        oldest = min(running.submitted_at for running, _ in self.calls.values())
-        return max(0.0, oldest + self.players.call_timeout - self.players.clock.now())
+    def _give_up_late(self) -> None:
+        for call, error in self.calls.give_up_late():
+            self._failed(call, error)
 
-    def _expire(self) -> None:
-        if (limit := self.players.call_timeout) is None:
-            return
-        for future, (running, _) in list(self.calls.items()):
-            if self.players.clock.now() - running.submitted_at >= limit:
-                del self.calls[future]
-                self._failed(running, EnvError(f"the environment did not answer within {limit:g} s"))
-
-    def _returned(self, running: Running, completion: Completion | None, future: Future[Any]) -> None:
-        env_seconds = self.players.clock.now() - running.submitted_at
+    def _returned(self, call: Call) -> None:
+        running, completion = call.running, call.completion
+        stop = None
         try:
-            with boundary(EnvError, "reset" if completion is None else f"step of turn {len(running.turns)}"):
-                result = future.result()
+            with boundary(EnvError, call.where):
+                result = call.result()
                 if completion is None:
                     running.began(*result)
-                    stop = None
                 else:
                     observation, reward, terminated, truncated, info = result
-                    running.said(completion, reply=observation, reward=reward, info=info, env_s=env_seconds)
+                    running.said(completion, reply=observation, reward=reward, info=info, env_s=call.seconds)
                     stop = _stop_reason(terminated, truncated, info)
         except (EnvError, SandboxError) as error:
-            self._failed(running, error)
+            self._failed(call, error)
             return
         if stop is None:
             self._want(running)
@@ -165,30 +177,37 @@ class _Loop:
             self._finish(running, running.finish(StopReason.CONTEXT_OVERFLOW))
             return
         running.submitted_at = self.players.clock.now()
-        policy.submit(request)
-        self.queued[running.play.author] += 1
+        with boundary(PolicyError, f"policy {policy.name!r}"):
+            policy.submit(request)
+        self.queued[running.play.author].add(request.id)
+
+    def _advance(self, policy: Policy) -> Sequence[tuple[str, Completion]]:
+        with boundary(PolicyError, f"policy {policy.name!r}"):
+            return policy.advance()
 
     def _completed(self, running: Running, completion: Completion) -> None:
         running.policy_seconds = self.players.clock.now() - running.submitted_at
-        if completion.finish_reason == "length":
+        if completion.finish_reason != "stop":
             running.said(completion)
-            self._finish(running, running.finish(StopReason.MAX_TOKENS))
+            stop = StopReason.MAX_TOKENS if completion.finish_reason == "length" else StopReason.CANCELLED
+            self._finish(running, running.finish(stop))
         else:
             env = running.env
             assert env is not None, "a completion follows a reset"
-            self._call(running, lambda: env.step(completion.message), completion)
+            self.calls.submit(running, lambda: env.step(completion.message), completion)
 
-    def _failed(self, running: Running, error: EnvError | SandboxError) -> None:
+    def _failed(self, call: Call, error: EnvError | SandboxError) -> None:
+        running = call.running
         cause = error.__cause__ or error
         if len(running.attempts) < self.players.retries:
             self._drop(running)
             self._start(running.play, (*running.attempts, str(error)))
             return
         failure = Failure(
-            stage="step" if running.prompt else "reset",
+            stage="reset" if call.turn is None else "step",
             type=type(cause).__name__,
             message=str(error),
-            turn=len(running.turns) if running.prompt else None,
+            turn=call.turn,
             attempts=running.attempts,
         )
         status = Status.SANDBOX_ERROR if isinstance(error, SandboxError) else Status.ENV_ERROR
@@ -201,12 +220,16 @@ class _Loop:
 
     def _drop(self, running: Running) -> None:
         del self.running[running.play.id]
+        close(running)
         self.players.policies[running.play.author].release(running.play.id)
-        if running.env is not None:
-            try:
-                running.env.close()
-            except Exception as error:  # the episode's record is complete without it
-                warnings.warn(f"closing the environment of episode {running.play.id!r} failed: {error!r}", RuntimeWarning, stacklevel=2)
+
+    def _abandon(self) -> None:
+        """The call ends without its episodes: every environment is closed, and the policies forget what they were asked."""
+        self.calls.abandon()
+        for running in self.running.values():
+            close(running)
+        for running in self.running.values():
+            self.players.policies[running.play.author].release(running.play.id)
 
 
 def _stop_reason(terminated: bool, truncated: bool, info: Mapping[str, Any]) -> StopReason | None:

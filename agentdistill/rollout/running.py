@@ -5,6 +5,7 @@ reset ─> wanted ──submit──> policy ──completion──> step ─> w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,19 +45,17 @@ class Running:
     """``None`` until its reset has begun."""
     turns: list[Turn] = field(default_factory=list)
     prompt: Observation = ()
+    tools: tuple[ToolSpec, ...] = ()
+    """As the environment had them when it was reset; asked once, because a broken environment may raise when asked."""
     reward_parts: dict[str, float] = field(default_factory=dict)
     success: bool | None = None
     submitted_at: float = 0.0
-    """Clock reading when the current turn was handed to the policy, or the current call to the environment."""
+    """Clock reading when the current turn was handed to the policy."""
     policy_seconds: float = 0.0
     tokens: int = 0
     """Of all turns so far."""
     _buffer: TokenBuffer | None = None
     _before: Info = field(default_factory=dict)
-
-    @property
-    def tools(self) -> tuple[ToolSpec, ...]:
-        return self.env.tools if self.env is not None else ()
 
     @property
     def buffer(self) -> TokenBuffer:
@@ -65,6 +64,8 @@ class Running:
 
     def began(self, observation: Observation, info: Info) -> None:
         """The environment was reset."""
+        assert self.env is not None, "it returned from reset"
+        self.tools = self.env.tools
         self.prompt = tuple(observation)
         self._before = info
         self._buffer = self.renderer.start(self.prompt, self.tools)
@@ -93,8 +94,15 @@ class Running:
     def said(
         self, completion: Completion, *, reply: Observation = (), reward: float = 0.0, info: Info | None = None, env_s: float = 0.0
     ) -> None:
-        """A turn is over: the completion, and what the environment made of it (nothing, where it was not asked)."""
+        """A turn is over: the completion, and what the environment made of it (nothing, where it was not asked).
+
+        Raises:
+            ValueError: the reward or a part of it is not finite; it would spoil the baseline of the whole group.
+        """
         after = info or {}
+        parts = {name: float(value) for name, value in after.get("reward_parts", {}).items()}
+        if not all(map(math.isfinite, (reward, *parts.values()))):
+            raise ValueError(f"the reward must be finite, got {reward!r} of {parts!r}")
         self.turns.append(
             Turn(
                 context_ids=tuple(self.buffer.context()),
@@ -110,8 +118,8 @@ class Running:
             )
         )
         self.tokens += len(self.turns[-1].context_ids) + len(completion.token_ids)
-        for name, value in after.get("reward_parts", {}).items():
-            self.reward_parts[name] = self.reward_parts.get(name, 0.0) + float(value)
+        for name, value in parts.items():
+            self.reward_parts[name] = self.reward_parts.get(name, 0.0) + value
         if after.get("success") is not None:
             self.success = bool(after["success"])
         self.buffer.commit(completion.token_ids, completion.message, completion.finish_reason)
@@ -125,7 +133,7 @@ class Running:
             status = Status.TRUNCATED if stop.truncated else Status.CANCELLED if stop is StopReason.CANCELLED else Status.OK
         success = self.success
         if success is None and stop.truncated:
-            success = False
+            success = getattr(self.env, "success_when_cut", False)
         return Episode(
             id=self.play.id,
             group=self.play.group,

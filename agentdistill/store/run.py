@@ -83,6 +83,18 @@ class Run:
                 raise
         return run
 
+    @staticmethod
+    def require_new(runs_dir: Path, name: str | None) -> None:
+        """Would :meth:`create` find this name valid and free?
+
+        Raises:
+            UsageError: it would not.
+        """
+        if name is not None:
+            _require_name(name)
+            if (runs_dir / name).exists():
+                raise _taken(runs_dir, name)
+
     def close(self) -> None:
         """Close the store and let go of the lock."""
         if self._episodes is not None:
@@ -261,15 +273,17 @@ def _find(runs_dir: Path, name: str | None) -> Path:
     return path
 
 
+def _taken(runs_dir: Path, name: str) -> UsageError:
+    return UsageError(f"run {name!r} exists already in {runs_dir}; continue it with resume=true, or choose another name with run=NAME")
+
+
 def _claim(runs_dir: Path, name: str | None, stem: str) -> Path:
     """Make the run's folder; the first of two that ask for one name gets it."""
     if name is not None:
         try:
             (runs_dir / name).mkdir()
         except FileExistsError:
-            raise UsageError(
-                f"run {name!r} exists already in {runs_dir}; continue it with resume=true, or choose another name with run=NAME"
-            ) from None
+            raise _taken(runs_dir, name) from None
         return runs_dir / name
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-_")[:80] or "run"
     number = 1

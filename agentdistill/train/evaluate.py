@@ -8,7 +8,7 @@ from math import comb
 from agentdistill.config import compose_train
 from agentdistill.config.schema import EvaluateConfig
 from agentdistill.env import EnvConfig
-from agentdistill.errors import TaskError
+from agentdistill.errors import UsageError
 from agentdistill.learner import Learner, resolve_device
 from agentdistill.policy.hf import HFPolicy
 from agentdistill.policy.loading import load_model, load_tokenizer
@@ -17,7 +17,7 @@ from agentdistill.rollout import Players, plan, play
 from agentdistill.store import Run
 from agentdistill.taskset import TaskSet
 from agentdistill.train.parts import success_rate
-from agentdistill.train.session import build, env_class_of
+from agentdistill.train.session import env_class_of, executor_of, tasks_of
 from agentdistill.train.state import load_checkpoint
 from agentdistill.types import Episode, Record, Sampling
 
@@ -62,14 +62,13 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
     Raises:
         TaskError: the split is empty.
         ConfigError: there is no such student.
+        UsageError: there is no such run, or it has no checkpoint.
     """
     env_class, env_config = env_class_of(config.env), config.env
     assert isinstance(env_config, EnvConfig), "composing validated the section with the environment's own Config"
-    tasks = env_class.load_tasks(env_config, config.split)
+    tasks = tasks_of(env_class, env_config, config.split)
     if config.tasks is not None:
         tasks = tasks.take(config.tasks)
-    if len(tasks) == 0:
-        raise TaskError(f"the {config.split!r} tasks of environment {config.env.name!r} are empty under this configuration")
     policy, renderer, step = _student(config)
     players = Players(
         make_env=lambda: env_class(env_config),
@@ -78,9 +77,15 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
         max_tokens=config.rollout.max_tokens,
         in_flight=config.rollout.in_flight,
         retries=config.rollout.env_retries,
+        call_timeout=config.rollout.env_timeout,
+        overlap=config.rollout.overlap,
+        executor=executor_of(config.rollout.env_workers),
     )
-    greedy = _play(tasks, players, config, kind="eval-greedy", temperature=0.0, samples=1)
-    sampled = _play(tasks, players, config, kind="eval-sampled", temperature=1.0, samples=config.samples)
+    try:
+        greedy = _play(tasks, players, config, kind="eval-greedy", temperature=0.0, samples=1)
+        sampled = _play(tasks, players, config, kind="eval-sampled", temperature=1.0, samples=config.samples)
+    finally:
+        players.executor.close()
     return EvalReport(
         env=config.env.name,
         student=config.student.path,
@@ -102,17 +107,28 @@ def _play(tasks: TaskSet, players: Players, config: EvaluateConfig, *, kind: str
 
 
 def _student(config: EvaluateConfig) -> tuple[HFPolicy, Renderer, int | None]:
+    """The player, and the training steps of the checkpoint that it plays with."""
+    device = resolve_device(config.device)
+    renderer = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
+    model = load_model(config.student.path, env=config.env.name, role="student", dtype=config.student.dtype, device=device)
     if config.run is None:
-        renderer = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
-        device = resolve_device(config.device)
-        model = load_model(config.student.path, env=config.env.name, role="student", dtype=config.student.dtype, device=device)
-        return HFPolicy(model, renderer), renderer, None
+        return HFPolicy(model, renderer, max_batch=config.rollout.in_flight, vocab_size=renderer.vocab_size), renderer, None
     with Run.open(config.runs_dir, config.run, readonly=True) as run:
         trained = compose_train([], base=run.path / "config.yaml").config
-        parts = build(trained.model_copy(update={"env": config.env}))
-        learner: Learner = parts.learner
-        counters = load_checkpoint(run, learner)
-        return HFPolicy(learner.model, parts.players.renderer), parts.players.renderer, None if counters is None else int(counters["step"])
+        learner = Learner(model, trained.learner, device=device, vocab_size=renderer.vocab_size)
+        restored = load_checkpoint(run, learner)
+        if restored is None:
+            raise UsageError(
+                f"run {run.name!r} has no checkpoint yet; wait for it, or go on with it: agentdistill train run={run.name} resume=true"
+            )
+        policy = HFPolicy(
+            learner.model,
+            renderer,
+            max_batch=config.rollout.in_flight,
+            vocab_size=renderer.vocab_size,
+            autocast=learner.precision.product_dtype,
+        )
+        return policy, renderer, restored.step
 
 
 def pass_at_k(episodes: Sequence[Episode]) -> dict[int, float]:

@@ -18,7 +18,7 @@ from agentdistill.types import Author, Episode, EpisodeGroup, Feedback, Sample, 
 
 @dataclass(kw_only=True)
 class Parts:
-    """Everything that one run needs, built once (:mod:`agentdistill.train.build`)."""
+    """Everything that one run needs, built once (:mod:`agentdistill.train.session`)."""
 
     config: TrainConfig
     tasks: TaskSet

@@ -1,21 +1,25 @@
 """Before anything heavy is loaded: does the combination fit together, and what would happen?
 
-Task sets are there and not empty; the method's terms can train; teacher and student have the same vocabulary, special tokens,
-end-of-turn token and chat template. A mismatch is refused, naming both sides: a teacher that scores other tokens than the student
-sampled gives numbers, and they are wrong.
+Task sets are there and not empty; the method's terms can train; the device is there; the run's name is free and its checkpoints fit on
+the disk; teacher and student have the same vocabulary, special tokens, end-of-turn token and chat template. A mismatch is refused, naming
+both sides: a teacher that scores other tokens than the student sampled gives numbers, and they are wrong.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 
 from agentdistill.config.schema import TrainConfig
 from agentdistill.env import AgentEnv
-from agentdistill.errors import ConfigError, IncompatibleError, TaskError
+from agentdistill.errors import ConfigError, IncompatibleError, UsageError
+from agentdistill.learner import resolve_device
 from agentdistill.methods.protocol import Method
-from agentdistill.policy.loading import load_tokenizer
-from agentdistill.render import Renderer, compare
-from agentdistill.train.session import env_class_of, method_of
+from agentdistill.policy.loading import ModelFacts, load_tokenizer, model_facts
+from agentdistill.render import Renderer, compare, padding_note
+from agentdistill.store import Run
+from agentdistill.train.session import env_class_of, expert_of, method_of, tasks_of
 from agentdistill.train.track import check_tracker
 
 
@@ -38,34 +42,64 @@ def preflight(config: TrainConfig) -> Plan:
         ConfigError: parts that do not go together.
         IncompatibleError: teacher and student do not speak the same tokens.
         PluginError: a plug-in failed to load.
+        UsageError: the run's name is taken, or its folder cannot hold it.
     """
+    if not config.resume:
+        Run.require_new(config.runs_dir, config.run)
     check_tracker(config.track)
+    resolve_device(config.learner.device)
     env_class = env_class_of(config.env)
     lines = [("environment", config.env.name), *_tasks(config, env_class)]
     method = method_of(config)
     lines += _method(config, method)
     if method.needs.expert_plays:
-        env_class.expert(config.env)
+        expert_of(env_class, config)
     lines.append(("student", config.student.path))
     student = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
+    facts = model_facts(config.student.path, env=config.env.name, role="student")
     if method.needs.teacher:
-        lines.append(("teacher", _teacher(config, method, student)))
+        lines.append(("teacher", _teacher(config, method, student, facts)))
     else:
         lines.append(("teacher", "none: the method needs none"))
     batch, tokens = config.rollout.batch, config.rollout.max_tokens
     lines.append(("rollout", f"{config.steps} steps of {batch} episodes, at most {tokens} tokens each, {config.rollout.in_flight} at once"))
     lines.append(("learner", f"lr {config.learner.lr:g}, device {config.learner.device}, LoRA {'yes' if config.learner.lora else 'no'}"))
+    lines.append(("disk", _disk(config, facts)))
     return Plan(tuple(lines))
 
 
 def _tasks(config: TrainConfig, env_class: type[AgentEnv]) -> list[tuple[str, str]]:
     lines = []
-    for purpose, split in (("train", "train"), ("held out", config.eval.split), ("curve", config.eval.progress_split)):
-        tasks = env_class.load_tasks(config.env, split)
-        if len(tasks) == 0:
-            raise TaskError(f"the {split!r} tasks of environment {config.env.name!r} are empty under this configuration; widen its filters")
-        lines.append((f"tasks, {purpose}", f"{len(tasks)} of split {split!r}, hash {tasks.hash}"))
+    for purpose, split, most in (
+        ("train", "train", None),
+        ("held out", config.eval.split, config.eval.tasks),
+        ("curve", config.eval.progress_split, config.eval.progress_tasks),
+    ):
+        tasks = tasks_of(env_class, config.env, split)
+        used = f"{len(tasks)}" if most is None or most >= len(tasks) else f"the first {most} of {len(tasks)}"
+        lines.append((f"tasks, {purpose}", f"{used} of split {split!r}, hash {tasks.hash}"))
     return lines
+
+
+def _disk(config: TrainConfig, student: ModelFacts) -> str:
+    """Room for the checkpoints: weights and the optimizer's two moments of each, and one more that is being written.
+
+    Raises:
+        UsageError: the runs cannot be written there, or will not fit.
+    """
+    place = config.runs_dir.absolute()
+    while not place.exists():
+        place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise UsageError(f"runs_dir={config.runs_dir} cannot be written: {place} is {'read-only' if place.is_dir() else 'no directory'}")
+    needed = 0 if config.learner.lora is not None else 3 * student.bytes * (config.keep_checkpoints + 1)
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise UsageError(
+            f"{config.keep_checkpoints + 1} checkpoints need {needed / 1e9:.1f} GB and {config.runs_dir} has {free / 1e9:.1f} GB left; "
+            "free some, choose another runs_dir, or set keep_checkpoints=1"
+        )
+    return f"{config.runs_dir}: {free / 1e9:.1f} GB free, {needed / 1e9:.2f} GB of checkpoints"
 
 
 def _method(config: TrainConfig, method: Method) -> list[tuple[str, str]]:
@@ -74,7 +108,7 @@ def _method(config: TrainConfig, method: Method) -> list[tuple[str, str]]:
     return [("method", f"{config.method.name}: {config.method.title}"), ("who plays", shares), ("terms", terms)]
 
 
-def _teacher(config: TrainConfig, method: Method, student: Renderer) -> str:
+def _teacher(config: TrainConfig, method: Method, student: Renderer, facts: ModelFacts) -> str:
     plugin = config.teacher.plugin or config.teacher.name
     path = getattr(config.teacher, "path", None)
     if path is None:
@@ -84,10 +118,20 @@ def _teacher(config: TrainConfig, method: Method, student: Renderer) -> str:
             )
         return config.teacher.name
     teacher = Renderer(load_tokenizer(path, env=config.env.name, role="teacher"))
-    differences = compare(student.fingerprint(), teacher.fingerprint(), (f"student {config.student.path!r}", f"teacher {path!r}"))
+    theirs = model_facts(path, env=config.env.name, role="teacher")
+    names = (f"student {config.student.path!r}", f"teacher {path!r}")
+    prints = student.fingerprint(facts.vocab), teacher.fingerprint(theirs.vocab)
+    differences = compare(*prints, names)
     if differences:
         raise IncompatibleError(
-            f"student {config.student.path!r} and teacher {path!r} do not speak the same tokens: {'; '.join(differences)}. "
+            f"{names[0]} and {names[1]} do not speak the same tokens: {'; '.join(differences)}. "
             "Choose a teacher of the student's model family"
         )
-    return f"{path} ({plugin}); vocabulary, special tokens, end of turn and chat template equal the student's"
+    longest = min(config.rollout.max_tokens, facts.window or config.rollout.max_tokens)
+    if theirs.window is not None and theirs.window < longest:
+        raise IncompatibleError(
+            f"{names[1]} reads at most {theirs.window} tokens and episodes of {names[0]} have up to {longest}; "
+            f"set rollout.max_tokens={theirs.window}, or choose a teacher with a longer context"
+        )
+    note = padding_note(*prints, names)
+    return f"{path} ({plugin}); vocabulary, special tokens, end of turn and chat template equal the student's{f'; {note}' if note else ''}"

@@ -19,7 +19,7 @@ from agentdistill.store import Run, write_report
 from agentdistill.train.figures import Counters, StepRecord, Summary, tokens_of
 from agentdistill.train.parts import Parts, success_rate
 from agentdistill.train.progress import Progress, StepView
-from agentdistill.train.state import load_checkpoint, save_checkpoint
+from agentdistill.train.state import Restored, save_checkpoint
 from agentdistill.train.track import Silent, Tracker, open_tracker
 from agentdistill.types import Episode
 
@@ -27,9 +27,12 @@ from agentdistill.types import Episode
 class Recorder:
     """Keeps a run's records and decides what is due."""
 
-    def __init__(self, run: Run, parts: Parts, progress: Progress, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, run: Run, parts: Parts, progress: Progress, *, restored: Restored | None = None, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.run, self.parts, self.progress, self.clock = run, parts, progress, clock
         self.config = parts.config
+        self._restored = restored
         self.counters = Counters()
         self.stop_requested: int | None = None
         """Number of the signal that asked the run to stop, if one did."""
@@ -45,10 +48,10 @@ class Recorder:
         return self.counters.step
 
     def begin(self) -> None:
-        """Start afresh, or restore the newest valid checkpoint."""
+        """Start afresh, or go on where the restored checkpoint stands."""
         self._began = (self.clock.now(), self.clock.cpu())
-        restored = load_checkpoint(self.run, self.parts.learner) if self.config.resume else None
-        after = None if restored is None else int(restored["step"])
+        restored = self._restored
+        after = None if restored is None else restored.step
         self.progress.start(self.config, resumed_at=after)
         self.tracker = open_tracker(self.config.track, self.run.path, after=after, say=self.progress.note)
         if restored is None:
@@ -62,7 +65,9 @@ class Recorder:
             self._evaluate()
             self.save()
         else:
-            self.counters = Counters(**restored)
+            for why in restored.skipped:
+                self.progress.note(f"a newer checkpoint was passed over: {why}")
+            self.counters = Counters(**restored.counters)
             self.run.discard_after(self.counters.step)
             self._saved_at = self.counters.step
             self.parts.publish(self.counters.step)

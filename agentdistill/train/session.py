@@ -15,7 +15,7 @@ from agentdistill.clock import SYSTEM_CLOCK, Clock, Executor, InlineExecutor, Th
 from agentdistill.config import Composed, save_config
 from agentdistill.config.schema import TrainConfig
 from agentdistill.env import AgentEnv, EnvConfig, Expert
-from agentdistill.errors import ConfigError
+from agentdistill.errors import ConfigError, PluginError, TaskError, boundary
 from agentdistill.learner import Learner, resolve_device
 from agentdistill.methods.objective import Objective
 from agentdistill.methods.protocol import Method
@@ -26,32 +26,49 @@ from agentdistill.policy.scripted import ScriptedPolicy
 from agentdistill.render import Renderer
 from agentdistill.rollout import Players
 from agentdistill.store import Run
+from agentdistill.taskset import TaskSet
 from agentdistill.teacher.logprob import LogprobTeacher
 from agentdistill.teacher.protocol import DenseTeacher, Teacher
 from agentdistill.train.parts import CountingDense, Parts
 from agentdistill.train.progress import Progress
 from agentdistill.train.record import Recorder
+from agentdistill.train.resume import require_more_steps, require_same_run
+from agentdistill.train.state import load_checkpoint
 from agentdistill.types import Author, Message, PluginConfig, Sampling
 
 
 @contextmanager
 def open_session(composed: Composed, progress: Progress, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[tuple[Parts, Recorder]]:
-    """Create or reopen the run's directory, build the parts, and hold the run's lock meanwhile.
+    """Build the parts, create or reopen the run's directory, and hold the run's lock meanwhile.
 
     Raises:
-        UsageError: the run exists and was not asked to resume, or it is in use.
+        UsageError: the run exists and was not asked to resume, it is in use, or it was begun with other settings.
+        StoreError: its checkpoints are damaged.
     """
     config = composed.config
-    default = f"{config.env.name}-{config.method.name}-{config.seed}"
-    with Run.open(config.runs_dir, config.run) if config.resume else Run.create(config.runs_dir, config.run, stem=default) as run:
+    if config.resume:
+        assert config.run is not None, "composing asked for the name"
+        require_same_run(composed, config.runs_dir / config.run)
+    else:
+        Run.require_new(config.runs_dir, config.run)
+    parts = build(config, clock=clock)  # before the run has a folder, so that what cannot be built leaves none
+    with _open(config) as run:
+        restored = load_checkpoint(run, parts.learner) if config.resume else None
+        if restored is not None:
+            require_more_steps(config.steps, restored.step, run.name)
         save_config(run.path / "config.yaml", composed)
-        parts = build(config, clock=clock)
-        recorder = Recorder(run, parts, progress, clock=clock)
+        recorder = Recorder(run, parts, progress, restored=restored, clock=clock)
         try:
             yield parts, recorder
         finally:
             recorder.close()
             parts.players.executor.close()
+
+
+def _open(config: TrainConfig) -> Run:
+    if config.resume:
+        return Run.open(config.runs_dir, config.run)
+    return Run.create(config.runs_dir, config.run, stem=f"{config.env.name}-{config.method.name}-{config.seed}")
 
 
 def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
@@ -61,24 +78,27 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     method = method_of(config)
     device = resolve_device(config.learner.device)
     tokenizer = load_tokenizer(config.student.path, env=config.env.name, role="student")
-    model = load_model(config.student.path, env=config.env.name, role="student", dtype=config.student.dtype, device=device)
-    learner = Learner(model, config.learner, device=device, reference=method.needs.reference)
+    model = load_model(config.student.path, env=config.env.name, role="student", dtype=_student_dtype(config, device), device=device)
     renderer = Renderer(tokenizer)
+    teacher = teacher_of(config, device, vocab_size=renderer.vocab_size) if method.needs.teacher else None
+    learner = Learner(model, config.learner, device=device, reference=method.needs.reference, vocab_size=renderer.vocab_size)
     student = HFPolicy(
         learner.model,
         renderer,
         name="student",
         max_batch=config.rollout.in_flight,
         device=device,
+        vocab_size=renderer.vocab_size,
         autocast=learner.precision.product_dtype,
     )
-    teacher = teacher_of(config, device, vocab_size=learner.head.weight.shape[0]) if method.needs.teacher else None
     policies: dict[Author, Policy] = {"student": student}
     if method.needs.expert_plays:
-        policies["expert"] = expert_policy(env_class.expert(config.env), renderer)
+        policies["expert"] = expert_policy(expert_of(env_class, config), renderer)
     if method.needs.teacher_plays:
         assert isinstance(teacher, LogprobTeacher), "preflight lets only a white-box teacher play"
-        policies["teacher"] = HFPolicy(teacher.model, renderer, name="teacher", max_batch=config.rollout.in_flight, device=device)
+        policies["teacher"] = HFPolicy(
+            teacher.model, renderer, name="teacher", max_batch=config.rollout.in_flight, device=device, vocab_size=renderer.vocab_size
+        )
     players = Players(
         make_env=lambda: env_class(env_config),
         policies=policies,
@@ -87,16 +107,18 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
         max_tokens=config.rollout.max_tokens,
         in_flight=config.rollout.in_flight,
         retries=config.rollout.env_retries,
+        call_timeout=config.rollout.env_timeout,
+        overlap=config.rollout.overlap,
         executor=executor_of(config.rollout.env_workers),
         clock=clock,
         versions=versions(config),
     )
     return Parts(
         config=config,
-        tasks=env_class.load_tasks(config.env, "train"),
+        tasks=tasks_of(env_class, config.env, "train"),
         held_out={
-            "test": env_class.load_tasks(config.env, config.eval.split).take(config.eval.tasks),
-            "progress": env_class.load_tasks(config.env, config.eval.progress_split).take(config.eval.progress_tasks),
+            "test": tasks_of(env_class, config.env, config.eval.split).take(config.eval.tasks),
+            "progress": tasks_of(env_class, config.env, config.eval.progress_split).take(config.eval.progress_tasks),
         },
         players=players,
         sinks=[student],
@@ -113,6 +135,42 @@ def env_class_of(config: PluginConfig) -> type[AgentEnv]:
     return found  # type: ignore[no-any-return]  # check_env holds the contract
 
 
+def tasks_of(env_class: type[AgentEnv], config: PluginConfig, split: str) -> TaskSet:
+    """The tasks of a split.
+
+    Raises:
+        TaskError: the set is missing, empty, or has a bad row.
+        PluginError: the environment failed to give them.
+    """
+    where = f"environment {config.name!r} cannot give its {split!r} tasks"
+    with boundary(PluginError, where):
+        tasks = env_class.load_tasks(config, split)
+    if not isinstance(tasks, TaskSet):
+        raise PluginError(f"{where}: load_tasks returned a {type(tasks).__name__}, not a TaskSet (agentdistill.taskset.TaskSet)")
+    if len(tasks) == 0:
+        raise TaskError(f"the {split!r} tasks of environment {config.name!r} are empty under this configuration; widen its filters")
+    return tasks
+
+
+def expert_of(env_class: type[AgentEnv], config: TrainConfig) -> Expert:
+    """The environment's scripted expert, which the method needs.
+
+    Raises:
+        ConfigError: it has none under this configuration.
+        PluginError: it failed.
+    """
+    try:
+        with boundary(PluginError, f"environment {config.env.name!r} cannot give its expert"):
+            return env_class.expert(config.env)
+    except PluginError as error:
+        if isinstance(error.__cause__, NotImplementedError):
+            raise ConfigError(
+                f"method {config.method.name!r} plays an expert's episodes, and there is none: {error.__cause__}; "
+                "choose a method without one (agentdistill method list) or other tasks"
+            ) from error
+        raise
+
+
 def method_of(config: TrainConfig) -> Method:
     """The chosen method, which refuses here what cannot work."""
     if config.method.plugin == "objective":
@@ -125,7 +183,7 @@ def teacher_of(config: TrainConfig, device: torch.device, *, vocab_size: int) ->
     """The chosen teacher, frozen.
 
     Args:
-        vocab_size: rows of the student's head, to which a teacher's larger padding is cut.
+        vocab_size: of the tokenizer; heads are padded to different sizes within one family, and are cut there.
 
     Raises:
         IncompatibleError: the teacher's head is smaller.
@@ -136,6 +194,12 @@ def teacher_of(config: TrainConfig, device: torch.device, *, vocab_size: int) ->
         )
     found: Any = registry.resolve("teachers", config.teacher.plugin or config.teacher.name)
     return found(config.teacher)  # type: ignore[no-any-return]
+
+
+def _student_dtype(config: TrainConfig, device: torch.device) -> str:
+    """``auto``: float32 where the weights train; under adapters the frozen base may be bfloat16, which CUDA is fast in."""
+    adapted = config.learner.lora is not None and config.student.dtype == "auto" and device.type == "cuda"
+    return "bfloat16" if adapted else config.student.dtype
 
 
 def dense_of(teacher: object) -> CountingDense:

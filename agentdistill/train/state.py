@@ -7,6 +7,7 @@ checkpoints/<step>/   model.safetensors config.json tokenizer…   loads with ``
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,22 @@ def save_checkpoint(run: Run, learner: Learner, renderer: Renderer, counters: di
     )
 
 
-def load_checkpoint(run: Run, learner: Learner) -> dict[str, Any] | None:
-    """Restore the newest valid checkpoint into ``learner`` and return its counters; ``None`` where the run has none.
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What was read back besides the learner's tensors."""
+
+    counters: dict[str, Any]
+    skipped: tuple[str, ...] = ()
+    """Newer checkpoints that were passed over, and why."""
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken."""
+        return int(self.counters["step"])
+
+
+def load_checkpoint(run: Run, learner: Learner) -> Restored | None:
+    """Restore the newest valid checkpoint into ``learner``; ``None`` where the run has none.
 
     Raises:
         StoreError: checkpoints exist, but none is valid, or it does not fit the learner.
@@ -45,7 +60,7 @@ def load_checkpoint(run: Run, learner: Learner) -> dict[str, Any] | None:
     if not isinstance(counters, dict):
         raise StoreError(f"checkpoint {checkpoint.path} has no counters; it was not written by a training run")
     learner.load_state(checkpoint.tensors(), checkpoint.meta[LEARNER])
-    return counters
+    return Restored(counters=counters, skipped=checkpoint.skipped)
 
 
 def _model_files(learner: Learner, renderer: Renderer) -> dict[str, bytes]:

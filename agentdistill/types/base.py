@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from agentdistill.errors import AlignmentError
 
@@ -35,6 +36,17 @@ class PluginConfig(Record):
     """The option the user chose, for instance ``opd`` in ``method=opd``. Filled in by the composer."""
     plugin: str = ""
     """Entry point that implements it. Empty: the one called ``name``."""
+
+
+def _anchored(value: str) -> str:
+    """A relative path to something that is there, made absolute, so that a saved configuration means the same from every folder."""
+    path = Path(value).expanduser()
+    looks_like_one = len(path.parts) > 1 or path.suffix
+    return str(path.absolute()) if looks_like_one and path.exists() else value
+
+
+NameOrPath = Annotated[str, AfterValidator(_anchored)]
+"""A name, or the path of a file or folder. A bare word is always a name."""
 
 
 def require_length(what: str, got: int, expected: int, episode: str) -> None:

@@ -55,7 +55,12 @@ def told(*overrides: str) -> str:
         ("learner.lr=-1", "learner.lr=-1 is not valid: it should be greater than 0"),
         ("env.max_turns=x", "env.max_turns='x' is not valid: it should be a valid integer"),
         ("learner.betas=[1,2,3]", "learner.betas=[1, 2, 3] is not valid: tuple should have at most 2 items after validation, not 3"),
-        ("learner.betas=[a,2]", "learner.betas[0]='a' is not valid: it should be a valid number"),
+        ("learner.betas=[a,0.9]", "learner.betas[0]='a' is not valid: it should be a valid number"),
+        ("learner.betas=[0.9,2]", "learner.betas[1]=2 is not valid: it should be less than 1"),
+        ("student=", "student= names nothing; options are nano"),
+        ("learner.lr=inf", "learner.lr='inf' is not valid: it should be a finite number"),
+        ("rollout.temperature=.nan", "rollout.temperature=nan is not valid: it should be a finite number"),
+        ("learner.threads=1000000", "learner.threads=1000000 is not valid: it should be less than or equal to 1024"),
         (
             "learner.device=cudaa",
             "learner.device='cudaa' is not valid: it should be 'auto', 'cpu', 'cuda' or 'mps'; did you mean 'cuda'?",

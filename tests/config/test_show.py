@@ -63,7 +63,12 @@ class AnyConfig(PluginConfig):
         by_name=st.dictionaries(st.text(), st.text(), max_size=3),
         path=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).map(Path),
     ),
-    st.builds(lambda lr, b1, b2: {"lr": lr, "betas": (b1, b2)}, st.floats(1e-12, 1), st.floats(0, 1), st.floats(0, 1)),
+    st.builds(
+        lambda lr, b1, b2: {"lr": lr, "betas": (b1, b2)},
+        st.floats(1e-12, 1),
+        st.floats(0, 1, exclude_max=True),
+        st.floats(0, 1, exclude_max=True),
+    ),
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 def test_a_saved_configuration_loads_as_an_equal_one(env: AnyConfig, learner: dict[str, object]) -> None:

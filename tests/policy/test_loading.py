@@ -75,6 +75,9 @@ def test_a_hub_id_that_cannot_be_had_says_so_in_one_sentence(load: Any) -> None:
 def test_a_broken_checkpoint_gives_the_reason(checkpoint: Path, tmp_path: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"student .* has no weights \(model\*.safetensors\); save it again with save_pretrained"):
+        load_model(str(tmp_path), env="math", role="student", device="cpu")
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ConfigError, match="cannot load the model of student"):
         load_model(str(tmp_path), env="math", role="student", device="cpu")
     (tmp_path / "config.json").write_text("{")
@@ -85,7 +88,7 @@ def test_a_broken_checkpoint_gives_the_reason(checkpoint: Path, tmp_path: Path) 
 def test_weights_in_pickle_form_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
     torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ConfigError, match="cannot load the model"):
+    with pytest.raises(ConfigError, match="weights in pickle form are not read"):
         load_model(str(tmp_path), env="math", role="student", device="cpu")
 
 

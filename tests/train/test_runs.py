@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from agentdistill.store import Run
 
@@ -84,19 +85,26 @@ def test_every_preset_trains_two_steps_and_moves_the_weights(small, method):
     assert any(row.get("loss/total") is not None for row in rows)
 
 
-def test_a_teacher_whose_head_is_padded_further_teaches_the_same(small, tmp_path):
+@pytest.mark.parametrize("roles", [("teacher",), ("student",), ("student", "teacher")])
+def test_heads_that_are_padded_to_different_sizes_learn_and_teach_the_same(small, tmp_path, roles):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from agentdistill.resources import nano_dir
 
-    model = AutoModelForCausalLM.from_pretrained(nano_dir("math", "teacher"))
-    model.resize_token_embeddings(pad_to_multiple_of=1088)
-    model.save_pretrained(tmp_path / "models")
-    AutoTokenizer.from_pretrained(nano_dir("math", "teacher")).save_pretrained(tmp_path / "models")
-    plain, padded = small.train("plain", "steps=2"), small.train("padded", "steps=2", f"teacher={tmp_path / 'models'}")
-    assert model.get_output_embeddings().weight.shape[0] == 1088
+    overrides = []
+    for role in roles:
+        directory = tmp_path / "models" / role
+        model = AutoModelForCausalLM.from_pretrained(nano_dir("math", role))
+        model.resize_token_embeddings(1088 if role == "teacher" else 1056, mean_resizing=False)
+        torch.nn.init.normal_(model.get_output_embeddings().weight.data[1024:], std=3.0)  # ids that would be sampled, were they not cut
+        model.save_pretrained(directory)
+        AutoTokenizer.from_pretrained(nano_dir("math", role)).save_pretrained(directory)
+        overrides.append(f"{role}={directory}")
+    plain, padded = small.train("plain", "steps=2"), small.train("padded", "steps=2", *overrides)
     losses = [[row.get("loss/total") for row in run.metrics() if row["kind"] == "train"] for run in (plain, padded)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    shares = [(run.summary() or {})["success_sampled_after"] for run in (plain, padded)]
+    assert shares[0] == shares[1]
 
 
 def test_lora_trains_through_peft(small):
@@ -187,3 +195,9 @@ def test_the_loop_reads_as_nine_beats_in_at_most_150_lines():
     beats = ("take", "play", "review", "score", "credit", "pack", "loss", "step", "publish")
     places = [text.index(f'record.beat("{beat}")') for beat in beats]
     assert places == sorted(places)
+
+
+def test_threads_for_environments_change_no_bit(small):
+    plain, threaded = small.train("plain", "steps=2"), small.train("threaded", "steps=2", "rollout.env_workers=3")
+    assert metrics(threaded) == metrics(plain)
+    assert weights(threaded, 2) == weights(plain, 2)

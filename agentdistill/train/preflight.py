@@ -17,7 +17,7 @@ from agentdistill.errors import ConfigError, IncompatibleError, UsageError
 from agentdistill.learner import resolve_device
 from agentdistill.methods.protocol import Method
 from agentdistill.policy.loading import ModelFacts, load_tokenizer, model_facts
-from agentdistill.render import Renderer, compare, padding_note
+from agentdistill.render import Renderer, TokenizerFingerprint, compare, padding_note
 from agentdistill.store import Run
 from agentdistill.train.session import env_class_of, expert_of, method_of, tasks_of
 from agentdistill.train.track import check_tracker
@@ -56,15 +56,11 @@ def preflight(config: TrainConfig) -> Plan:
         expert_of(env_class, config)
     lines.append(("student", config.student.path))
     student = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
-    facts = model_facts(config.student.path, env=config.env.name, role="student")
-    if method.needs.teacher:
-        lines.append(("teacher", _teacher(config, method, student, facts)))
-    else:
-        lines.append(("teacher", "none: the method needs none"))
+    lines.append(("teacher", _teacher(config, method, student) if method.needs.teacher else "none: the method needs none"))
     batch, tokens = config.rollout.batch, config.rollout.max_tokens
     lines.append(("rollout", f"{config.steps} steps of {batch} episodes, at most {tokens} tokens each, {config.rollout.in_flight} at once"))
     lines.append(("learner", f"lr {config.learner.lr:g}, device {config.learner.device}, LoRA {'yes' if config.learner.lora else 'no'}"))
-    lines.append(("disk", _disk(config, facts)))
+    lines.append(("disk", _disk(config, model_facts(config.student.path, env=config.env.name, role="student"))))
     return Plan(tuple(lines))
 
 
@@ -108,7 +104,7 @@ def _method(config: TrainConfig, method: Method) -> list[tuple[str, str]]:
     return [("method", f"{config.method.name}: {config.method.title}"), ("who plays", shares), ("terms", terms)]
 
 
-def _teacher(config: TrainConfig, method: Method, student: Renderer, facts: ModelFacts) -> str:
+def _teacher(config: TrainConfig, method: Method, student: Renderer) -> str:
     plugin = config.teacher.plugin or config.teacher.name
     path = getattr(config.teacher, "path", None)
     if path is None:
@@ -118,16 +114,13 @@ def _teacher(config: TrainConfig, method: Method, student: Renderer, facts: Mode
             )
         return config.teacher.name
     teacher = Renderer(load_tokenizer(path, env=config.env.name, role="teacher"))
-    theirs = model_facts(path, env=config.env.name, role="teacher")
     names = (f"student {config.student.path!r}", f"teacher {path!r}")
-    prints = student.fingerprint(facts.vocab), teacher.fingerprint(theirs.vocab)
-    differences = compare(*prints, names)
-    if differences:
-        raise IncompatibleError(
-            f"{names[0]} and {names[1]} do not speak the same tokens: {'; '.join(differences)}. "
-            "Choose a teacher of the student's model family"
-        )
-    longest = min(config.rollout.max_tokens, facts.window or config.rollout.max_tokens)
+    _require_same_tokens(student.fingerprint(), teacher.fingerprint(), names)
+    ours = model_facts(config.student.path, env=config.env.name, role="student")
+    theirs = model_facts(path, env=config.env.name, role="teacher")
+    prints = student.fingerprint(ours.vocab), teacher.fingerprint(theirs.vocab)
+    _require_same_tokens(*prints, names)
+    longest = min(config.rollout.max_tokens, ours.window or config.rollout.max_tokens)
     if theirs.window is not None and theirs.window < longest:
         raise IncompatibleError(
             f"{names[1]} reads at most {theirs.window} tokens and episodes of {names[0]} have up to {longest}; "
@@ -135,3 +128,11 @@ def _teacher(config: TrainConfig, method: Method, student: Renderer, facts: Mode
         )
     note = padding_note(*prints, names)
     return f"{path} ({plugin}); vocabulary, special tokens, end of turn and chat template equal the student's{f'; {note}' if note else ''}"
+
+
+def _require_same_tokens(student: TokenizerFingerprint, teacher: TokenizerFingerprint, names: tuple[str, str]) -> None:
+    if differences := compare(student, teacher, names):
+        raise IncompatibleError(
+            f"{names[0]} and {names[1]} do not speak the same tokens: {'; '.join(differences)}. "
+            "Choose a teacher of the student's model family"
+        )

@@ -73,7 +73,9 @@ def test_a_broken_one_cannot_be_checked_and_says_why(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("broken")
-@pytest.mark.parametrize(("name", "sentence"), [("mth", "did you mean 'math'"), ("brocken", "did you mean 'broken'"), ("", "no env ''")])
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("mth", "did you mean 'math'"), ("brocken", "did you mean 'broken'"), ("", "env= names nothing; options are")]
+)
 def test_an_unknown_one_is_refused_naming_the_nearest(command: Command, name: str, sentence: str) -> None:
     code, out, err = command("env", "check", name)
     assert (code, out) == (2, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentdistill.errors import EXIT_OK, ConfigError, UsageError, unknown
@@ -15,9 +16,22 @@ from agentdistill.types import Status
 
 
 def run(arguments: argparse.Namespace) -> int:
-    runs_dir = Path(arguments.runs_dir)
-    with Run.open(runs_dir, arguments.run or _newest(runs_dir), readonly=True) as opened:
-        return _show(opened, arguments) if arguments.action == "show" else _list(opened, arguments)
+    words = _words(arguments.filters, ("run", "runs_dir", *(FILTERS if arguments.action == "list" else ())))
+    runs_dir = Path(words.pop("runs_dir", arguments.runs_dir))
+    name = words.pop("run", arguments.run)
+    with Run.open(runs_dir, _newest(runs_dir) if name is None else name, readonly=True) as opened:
+        return _show(opened, arguments) if arguments.action == "show" else _list(opened, arguments.json, words)
+
+
+def _words(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """``key=value`` words as a mapping."""
+    found = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or name not in known:
+            raise ConfigError(f"no filter {each!r}; valid are {', '.join(f'{key}=' for key in known)}")
+        found[name] = value
+    return found
 
 
 def _newest(runs_dir: Path) -> str:
@@ -41,13 +55,7 @@ def _show(opened: Run, arguments: argparse.Namespace) -> int:
 FILTERS = ("kind", "status", "success", "step", "limit")
 
 
-def _list(opened: Run, arguments: argparse.Namespace) -> int:
-    wanted: dict[str, str] = {}
-    for each in arguments.filters:
-        name, equals, value = each.partition("=")
-        if not equals or name not in FILTERS:
-            raise ConfigError(f"no filter {each!r}; filters are {', '.join(name + '=' for name in FILTERS)}")
-        wanted[name] = value
+def _list(opened: Run, as_json: bool, wanted: Mapping[str, str]) -> int:
     if "status" in wanted and wanted["status"] not in {status.value for status in Status}:
         raise UsageError(unknown("status", wanted["status"], [status.value for status in Status]))
     heads = opened.episodes.heads(
@@ -61,7 +69,7 @@ def _list(opened: Run, arguments: argparse.Namespace) -> int:
     if not heads and wanted:
         kinds = sorted({head["kind"] for head in opened.episodes.heads()})
         print(f"no episode of run {opened.name!r} is like that; its kinds are {', '.join(kinds) or 'none yet'}", file=sys.stderr)
-    if arguments.json:
+    if as_json:
         print(json.dumps(plain_json(heads), indent=2, allow_nan=False))
         return EXIT_OK
     for head in heads:

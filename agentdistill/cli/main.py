@@ -63,12 +63,15 @@ def parser() -> argparse.ArgumentParser:
         dest="action", metavar="action", required=True
     )
     episode_list = episode.add_parser("list", help="the newest episodes of a run")
-    episode_list.add_argument("filters", nargs="*", metavar="key=value", help="kind=, status=, success=true|false, step=, limit=")
+    episode_list.add_argument(
+        "filters", nargs="*", metavar="key=value", help="kind=, status=, success=true|false, step=, limit=, run=, runs_dir="
+    )
     episode_show = episode.add_parser("show", help="one episode as text")
     episode_show.add_argument("id", metavar="ID")
+    episode_show.add_argument("filters", nargs="*", metavar="key=value", help="run=, runs_dir=")
     for each in (episode_list, episode_show):
-        each.add_argument("--run", metavar="NAME", help="the run; default: the newest one")
-        each.add_argument("--runs-dir", default="runs", metavar="DIR")
+        each.add_argument("--run", metavar="NAME", help="the same as run=NAME; default: the newest run")
+        each.add_argument("--runs-dir", default="runs", metavar="DIR", help="the same as runs_dir=DIR")
     nano = commands.add_parser("nano", help="the embedded models: build").add_subparsers(dest="action", metavar="action", required=True)
     nano_build = nano.add_parser("build", help="make tokenizer, teacher and student again from the environments' experts")
     nano_build.add_argument(

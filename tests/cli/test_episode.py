@@ -161,3 +161,11 @@ def test_a_status_that_is_none_is_refused_and_a_kind_without_episodes_names_thos
     code, out, err = episode("list", "kind=foo", "--run", "r")
     assert (code, out) == (0, "")
     assert "its kinds are before-greedy, train" in err
+
+
+def test_run_and_folder_can_be_words_as_in_other_commands(command: Command, runs: Path) -> None:
+    where = ["run=r", f"runs_dir={runs}"]
+    assert command("episode", "show", "train-0-0-0", *where).code == 0
+    assert len(command("episode", "list", "kind=train", *where).out.splitlines()) == 4
+    code, _, err = command("episode", "show", "train-0-0-0", "kind=train", *where)
+    assert (code, "valid are run=, runs_dir=" in err) == (2, True)

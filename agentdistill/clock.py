@@ -28,7 +28,7 @@ class Clock(Protocol):
         ...
 
     def cpu(self) -> float:
-        """Processor time of this process, all threads, and of its children that have ended."""
+        """Processor time of this process, all threads; that of its children is not in it."""
         ...
 
     def sleep(self, seconds: float) -> None: ...
@@ -80,6 +80,10 @@ class Executor(Protocol):
         """Those of ``futures`` that are done, in the order given, after at least one is or ``timeout`` seconds have passed."""
         ...
 
+    def give_up(self, future: Future[T]) -> None:
+        """Nobody waits for this work any more."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -94,6 +98,9 @@ class InlineExecutor:
     def wait_any(self, futures: Sequence[Future[T]], timeout: float | None = None) -> Sequence[Future[T]]:
         return [future for future in futures if future.done()]
 
+    def give_up(self, future: Future[T]) -> None:
+        return
+
     def close(self) -> None:
         return
 
@@ -105,34 +112,65 @@ class ThreadExecutor:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._threads: list[threading.Thread] = []
+        self._lost: set[Future[Any]] = set()
+        """Given up while they ran."""
+        self._counting = threading.Lock()
         self._waiting: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         self._waiting.put((future, work))
-        if len(self._threads) < self._workers:
-            thread = threading.Thread(target=self._serve, name=f"agentdistill-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        with self._counting:
+            if len(self._threads) < self._workers + len(self._lost):
+                self._hire()
         return future
+
+    def _hire(self) -> None:
+        """One more thread; the caller holds the lock."""
+        thread = threading.Thread(target=self._serve, name=f"agentdistill-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def wait_any(self, futures: Sequence[Future[T]], timeout: float | None = None) -> Sequence[Future[T]]:
         wait(futures, timeout=timeout, return_when=FIRST_COMPLETED)
         return [future for future in futures if future.done()]
 
+    def give_up(self, future: Future[T]) -> None:
+        """It is cancelled; where it runs already, its thread is made up for by a fresh one."""
+        with self._counting:  # a thread looks whether it is lost after its future is done, and under the same lock
+            if not future.cancel() and not future.done():
+                self._lost.add(future)
+                self._hire()
+
     def close(self) -> None:
         """Cancel what waits, and let the threads end after what they are at."""
-        while not self._waiting.empty():
-            if (item := self._waiting.get()) is not None:
+        while True:
+            try:
+                item = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if item is not None:
                 item[0].cancel()
         for _ in self._threads:
             self._waiting.put(None)
 
     def _serve(self) -> None:
         while (item := self._waiting.get()) is not None:
-            if item[0].set_running_or_notify_cancel():
-                _work_off(*item)
-            del item  # or the thread would hold the result until its next work
+            future, work = item
+            if future.set_running_or_notify_cancel():
+                _work_off(future, work)
+            if self._was_lost(future):
+                return
+            del item, future, work  # or the thread would hold the result until its next work
+
+    def _was_lost(self, future: Future[Any]) -> bool:
+        """This thread was made up for while it worked, and is one too many now."""
+        with self._counting:
+            if future not in self._lost:
+                return False
+            self._lost.remove(future)
+            self._threads.remove(threading.current_thread())
+            return True
 
 
 def _work_off(future: Future[T], work: Callable[[], T], *, but: type[BaseException] | tuple[()] = ()) -> None:

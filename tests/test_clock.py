@@ -1,10 +1,12 @@
 """Time and threads, real and stood in for."""
 
+import queue
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
@@ -106,3 +108,42 @@ def test_work_that_wants_to_end_the_process_only_ends_itself(executor: InlineExe
 def test_a_thread_that_never_ends_does_not_keep_the_process_alive() -> None:
     program = "import threading; from agentdistill.clock import ThreadExecutor; ThreadExecutor(1).submit(threading.Event().wait)"
     assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0
+
+
+def test_a_thread_that_was_given_up_is_made_up_for_and_leaves_when_its_work_ends() -> None:
+    executor = ThreadExecutor(1)
+    gate, begun = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return gate.wait(5)
+
+    hanging = executor.submit(work)
+    begun.wait(5)
+    executor.give_up(hanging)
+    assert executor.submit(lambda: 7).result(timeout=5) == 7
+    lost = [thread for thread in threading.enumerate() if thread in executor._threads]
+    assert len(lost) == 2
+    gate.set()
+    assert hanging.result(timeout=5)
+    for _ in range(200):
+        if len(executor._threads) == 1:
+            break
+        time.sleep(0.01)
+    assert len(executor._threads) == 1
+    waiting = executor.submit(lambda: 8)
+    assert waiting.result(timeout=5) == 8
+    executor.close()
+
+
+def test_closing_does_not_wait_for_an_item_that_a_thread_took_in_the_meantime() -> None:
+    class Lying(queue.Queue[Any]):
+        def empty(self) -> bool:  # as it looks between a check and a get
+            return False
+
+    executor = ThreadExecutor(1)
+    executor._waiting = Lying()  # type: ignore[assignment]
+    closing = threading.Thread(target=executor.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()

@@ -1,17 +1,18 @@
 """Calls into environments that are under way, each with a deadline.
 
     submit ──> waits for a thread ──> begins ──> comes back ──> collect
-                      └──────── late ───┴─> given up: the environment is closed at once, and again should the call still come back
+                                         └─ late ─> given up: the environment is closed at once, and again should the call still come back
 
-The deadline of a call counts from when a thread begins it. A call that waits for a thread is late only where none gets free: nothing at
-all has begun, come back or been given up for that long.
+The deadline of a call counts from when a thread begins it; one that waits for a thread is never late, because a thread whose call is given
+up is made up for by a fresh one (:meth:`agentdistill.clock.Executor.give_up`).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,11 @@ class Call:
     """Clock reading when a thread took it up. ``None``: it waits for one."""
     ended: float = 0.0
     future: Future[Any] | None = None
+
+    @property
+    def done(self) -> bool:
+        """It came back."""
+        return self.future is not None and self.future.done()
 
     @property
     def where(self) -> str:
@@ -70,8 +76,6 @@ class Calls:
         self._executor, self._clock, self._timeout = executor, clock, timeout
         self._open: dict[Future[Any], Call] = {}
         self._submitted = 0
-        self._moved = 0.0
-        """Clock reading when a call last came back or was given up."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -97,8 +101,6 @@ class Calls:
         if not self._open:
             return []
         found = self._executor.wait_any(list(self._open), self._next_deadline() if block else 0.0)
-        if found:
-            self._moved = self._clock.now()
         return [self._open.pop(future) for future in found]
 
     def give_up_late(self) -> list[tuple[Call, EnvError]]:
@@ -106,33 +108,41 @@ class Calls:
         if self._timeout is None:
             return []
         now = self._clock.now()
-        late = [future for future, since in self._since().items() if now - since >= self._timeout and not future.done()]
-        hanging = [future for future in late if self._open[future].began is not None]
-        found = []
-        for future in hanging or late:  # giving up one that hangs may free its thread for one that waits
-            call = self._open.pop(future)
-            self._moved = now
-            _let_go(call)
-            what = "no thread was free for the environment" if call.began is None else "the environment did not answer"
-            found.append((call, EnvError(f"{what} within {self._timeout:g} s")))
-        return found
+        late = [call for call in self._open.values() if call.began is not None and now - call.began >= self._timeout and not call.done]
+        for call in late:
+            assert call.future is not None, "submitted"
+            del self._open[call.future]
+            self._let_go(call)
+        return [(call, EnvError(f"the environment did not answer within {self._timeout:g} s")) for call in late]
 
     def abandon(self) -> None:
         """Nobody waits for any of them any more."""
         for call in self._open.values():
-            _let_go(call)
+            self._let_go(call)
         self._open.clear()
 
-    def _since(self) -> dict[Future[Any], float]:
-        """From when each deadline counts."""
-        began = {future: call.began for future, call in self._open.items()}
-        moved = max([self._moved, *(when for when in began.values() if when is not None)])
-        return {future: max(moved, self._open[future].submitted) if when is None else when for future, when in began.items()}
+    def _let_go(self, call: Call) -> None:
+        """One that has begun may still build or open something: its environment is closed behind it."""
+        assert call.future is not None, "submitted"
+        self._executor.give_up(call.future)
+        if not call.future.done():
+            call.future.add_done_callback(lambda _: close(call.running))
 
     def _next_deadline(self) -> float | None:
+        """Seconds until the first call can be late; one that waits for a thread cannot be before ``timeout`` from now."""
         if self._timeout is None:
             return None
-        return max(0.0, min(self._since().values()) + self._timeout - self._clock.now())
+        now = self._clock.now()
+        return max(0.0, min([now, *(call.began for call in self._open.values() if call.began is not None)]) + self._timeout - now)
+
+
+@contextmanager
+def staying(what: str) -> Iterator[None]:
+    """A plug-in's ``sys.exit`` is an error like any other."""
+    try:
+        yield
+    except SystemExit as error:
+        raise EnvError(f"{what}: SystemExit: {error}") from error
 
 
 def close(running: Running) -> None:
@@ -140,12 +150,5 @@ def close(running: Running) -> None:
     if running.env is not None:
         try:
             running.env.close()
-        except Exception as error:  # the episode's record is complete without it
+        except (Exception, SystemExit) as error:  # the episode's record is complete without it
             warnings.warn(f"closing the environment of episode {running.play.id!r} failed: {error!r}", RuntimeWarning, stacklevel=2)
-
-
-def _let_go(call: Call) -> None:
-    """One that has begun may still build or open something: its environment is closed behind it."""
-    assert call.future is not None, "submitted"
-    if not (call.future.cancel() or call.future.done()):
-        call.future.add_done_callback(lambda _: close(call.running))

@@ -21,7 +21,7 @@ from agentdistill.env import AgentEnv
 from agentdistill.errors import EnvError, PolicyError, SandboxError, boundary, unknown
 from agentdistill.policy.protocol import Policy
 from agentdistill.render import Renderer
-from agentdistill.rollout.calls import Call, Calls, close
+from agentdistill.rollout.calls import Call, Calls, close, staying
 from agentdistill.rollout.plan import Play
 from agentdistill.rollout.running import Running
 from agentdistill.types import Author, Completion, Episode, Failure, Sampling, Status, StopReason
@@ -150,7 +150,7 @@ class _Loop:
         running, completion = call.running, call.completion
         stop = None
         try:
-            with boundary(EnvError, call.where):
+            with boundary(EnvError, call.where), staying(call.where):
                 result = call.result()
                 if completion is None:
                     running.began(*result)

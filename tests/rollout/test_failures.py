@@ -212,3 +212,20 @@ def test_an_environment_that_wants_to_end_the_process_only_ends_its_episode(rend
     episode, _ = broken(renderer, at("step", "t1", lambda: sys.exit(3)), retries=0, **executor)
     assert episode.failure == Failure(stage="step", type="SystemExit", message="step of turn 0: SystemExit: 3", turn=0)
     assert episode.status is Status.ENV_ERROR
+
+
+def test_leaving_from_close_or_from_the_tools_is_a_failure_like_any_other(renderer: Renderer) -> None:
+    class Leaving(Count):
+        @property
+        def tools(self) -> Any:
+            return sys.exit(4) if self.task.id == "t1" else ()
+
+    stage = Stage()
+    wanted = players(renderer, retries=0)
+    wanted.make_env = lambda: Leaving(stage.trouble, stage.config, stage.clock)
+    episodes = play(plays(3), wanted)
+    assert [episode.status for episode in episodes] == [Status.OK, Status.ENV_ERROR, Status.OK]
+    assert episodes[1].failure is not None
+    assert episodes[1].failure.message == "reset: SystemExit: 4"
+    with pytest.warns(RuntimeWarning, match="closing the environment of episode .* failed: SystemExit"):
+        assert [each.status for each in play(plays(2), players(renderer, Stage(at("close", "t1", lambda: sys.exit(5)))))] == [Status.OK] * 2

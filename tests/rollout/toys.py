@@ -162,4 +162,4 @@ class Impatient(ThreadExecutor):
 
     def _stuck(self, futures: Sequence[Future[Any]]) -> bool:
         hanging = {future for future, states in self.states.items() if "hanging" in states and not future.done()}
-        return all(future in hanging or (not self.states[future] and len(hanging) == self.workers) for future in futures)
+        return all(future in hanging or (not self.states[future] and len(hanging - self._lost) == self.workers) for future in futures)

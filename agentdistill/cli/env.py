@@ -6,7 +6,7 @@ import argparse
 import json
 
 from agentdistill import registry
-from agentdistill.errors import EXIT_OK, AgentDistillError
+from agentdistill.errors import EXIT_OK, AgentDistillError, UsageError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,6 +45,9 @@ def _check(arguments: argparse.Namespace) -> int:
     from agentdistill.config import compose_train
     from agentdistill.env import check_env
 
+    for word in arguments.overrides:
+        if not word.startswith("env."):
+            raise UsageError(f"env check takes settings of the environment, env.key=value, not {word!r}")
     composed = compose_train([f"env={arguments.name}", *arguments.overrides])
     env_class = registry.resolve("envs", composed.config.env.plugin or composed.config.env.name)
     check_env(env_class, config=composed.config.env)  # type: ignore[arg-type]  # composing validated it with the class's own Config

@@ -86,6 +86,6 @@ def _boolean(value: str) -> bool:
 
 
 def _whole(name: str, value: str) -> int:
-    if not value.isdecimal():
-        raise UsageError(f"{name}={value!r} is not a whole number")
+    if not value.isdecimal() or len(value) > 18:  # SQLite counts to 9.2e18
+        raise UsageError(f"{name}={value!r} is not a whole number{' that a run can reach' if value.isdecimal() else ''}")
     return int(value)

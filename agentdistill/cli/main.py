@@ -21,7 +21,7 @@ EXIT_FAILED = 1
 EPILOG = """\
 exit codes: 0 ok, 1 any other failure, 2 usage or configuration, 3 plug-in failed to load,
 4 teacher unavailable (resumable), 5 numerics stopped the run (resumable), 6 sandbox unavailable,
-7 store or checkpoint corrupt, 130 and 143 interrupted after a clean checkpoint. AGENTDISTILL_DEBUG=1 shows tracebacks."""
+7 store or checkpoint corrupt, 130 and 143 interrupted (resumable). AGENTDISTILL_DEBUG=1 shows tracebacks."""
 
 OVERRIDES = "group=option picks a configuration (env=math method=gkd), a.b=value sets a field (learner.lr=1e-3); later ones win"
 

@@ -28,6 +28,7 @@ class Patient(io.TextIOWrapper):
 
     def __init__(self, buffer: BinaryIO, *, encoding: str, line_buffering: bool = False) -> None:
         self._waiting: deque[str] = deque()
+        self._flush_wanted = False
         super().__init__(buffer, encoding=encoding, errors="replace", line_buffering=line_buffering)
 
     def write(self, text: str, /) -> int:
@@ -39,16 +40,20 @@ class Patient(io.TextIOWrapper):
         self._drain(flush=True)
 
     def _drain(self, *, flush: bool) -> None:
+        self._flush_wanted |= flush
         if self._busy:
             return
         self._busy = True
         try:
-            while self._waiting:
-                text = self._waiting.popleft()
-                if self.failure is None:
-                    super().write(text)
-            if flush and self.failure is None:
-                super().flush()
+            while self._waiting or self._flush_wanted:  # more may arrive during either
+                if self._waiting:
+                    text = self._waiting.popleft()
+                    if self.failure is None:
+                        super().write(text)
+                else:
+                    self._flush_wanted = False
+                    if self.failure is None:
+                        super().flush()
         except OSError as error:
             self._give_up(error)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -18,6 +19,9 @@ from agentdistill.errors import EXIT_OK, ConfigError
 if TYPE_CHECKING:
     from agentdistill.train.preflight import Plan
     from agentdistill.train.progress import Progress
+
+
+STOPPING = b"agentdistill: stopping as soon as this step is done; a second signal stops at once\n"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _plans(composed: Sequence[Composed]) -> list[Plan]:
     """What each run would do; all are checked before the first begins, so that a mistake in the last one stops it."""
     from agentdistill.train.preflight import preflight
+    from agentdistill.train.resume import require_same_run
 
+    for each in composed:
+        if each.config.resume:
+            require_same_run(each)
     return [preflight(each.config) for each in composed]
 
 
@@ -66,7 +74,7 @@ def _train(composed: Composed) -> int:
             recorder.stop_requested = number
             if again:
                 raise KeyboardInterrupt
-            progress.note("stopping after this step; a second signal stops at once")
+            os.write(2, STOPPING)  # not through the panel, whose locks the interrupted code may hold
 
         try:
             with _handling(stop):
@@ -78,6 +86,9 @@ def _train(composed: Composed) -> int:
             return _stopped(progress, f"stopped at once by signal {number}", number, composed.config, recorder.run.name)
         finally:
             progress.close()
+        if recorder.stop_requested is not None:  # what follows in a sweep must not begin
+            print(f"agentdistill: run {recorder.run.name} is complete; signal {recorder.stop_requested} came at its end", file=sys.stderr)
+            return 128 + recorder.stop_requested
     return EXIT_OK
 
 

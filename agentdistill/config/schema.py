@@ -19,7 +19,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, SerializeAsAny, model_validator
 
-from agentdistill.types import NameOrPath, PluginConfig, Record
+from agentdistill.types import ModelPath, PluginConfig, Record
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16"]
@@ -42,7 +42,7 @@ class Settings(Record):
 class ModelConfig(PluginConfig):
     """A causal language model."""
 
-    path: NameOrPath = "nano"
+    path: ModelPath = "nano"
     """``nano``, a directory in Hugging Face form, or a hub id."""
     dtype: DType = "auto"
     """Of the weights. ``auto``: float32 on CPU and MPS, bfloat16 on CUDA for models that are not trained in full."""

@@ -27,7 +27,7 @@ from pydantic import Field
 from agentdistill.clock import SYSTEM_CLOCK, Clock
 from agentdistill.env.space import MessageSpace
 from agentdistill.errors import unknown
-from agentdistill.types import Message, PluginConfig, StopReason, Task, ToolResult, ToolSpec, Views
+from agentdistill.types import Message, NameOrPath, PluginConfig, StopReason, Task, ToolResult, ToolSpec, Views
 
 if TYPE_CHECKING:
     from agentdistill.taskset import TaskSet
@@ -40,7 +40,7 @@ Observation = tuple[Message, ...]
 class EnvConfig(PluginConfig):
     """What every environment can be told. Subclasses add their own fields and defaults."""
 
-    tasks: str = "nano"
+    tasks: NameOrPath = "nano"
     """Which task set: a name that the environment knows, or a path."""
     max_turns: int = Field(default=8, ge=1)
     """Completions of one episode; a task's own limit can only lower it."""

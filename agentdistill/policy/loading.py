@@ -5,6 +5,8 @@ Nothing is loaded with pickle, no code of the checkpoint is run, and every way t
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agentdistill import resources
-from agentdistill.errors import ConfigError
+from agentdistill.errors import ConfigError, boundary
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +105,10 @@ def resolve(path: str, *, env: str, role: Role) -> str:
                 f"make one with `agentdistill nano build --env {env}`, or set {role}.path=<directory or hub id>"
             )
         return str(directory)
-    local = Path(path).expanduser()
+    try:
+        local = Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{role}.path={path!r}: {error}; write the whole path") from error
     if path.strip() and local.is_dir():
         if not (local / "config.json").is_file():
             raise ConfigError(f"{role} {path!r} is a directory without config.json; expected a checkpoint in Hugging Face form")
@@ -138,8 +143,8 @@ class ModelFacts:
     """Positions. ``None``: unbounded or not told."""
     vocab: int | None
     """Rows of the head."""
-    bytes: int
-    """Of the weights on this disk; 0 where they are not here yet."""
+    parameters: int
+    """0 where the weights are not in a folder here."""
 
 
 def model_facts(path: str, *, env: str, role: Role) -> ModelFacts:
@@ -156,8 +161,15 @@ def model_facts(path: str, *, env: str, role: Role) -> ModelFacts:
         config = AutoConfig.from_pretrained(where, trust_remote_code=False).get_text_config()
     except Exception as error:  # as above
         raise _not_loadable("configuration", path, where, role, error) from error
-    size = sum(file.stat().st_size for file in Path(where).glob("*.safetensors")) if Path(where).is_dir() else 0
-    return ModelFacts(getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None), size)
+    parameters = sum(map(_count, Path(where).glob("model*.safetensors"))) if Path(where).is_dir() else 0
+    return ModelFacts(getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None), parameters)
+
+
+def _count(file: Path) -> int:
+    """Numbers in a safetensors file, from its header: 8 bytes of length, then JSON (https://github.com/huggingface/safetensors)."""
+    with boundary(ConfigError, f"{file} is no safetensors file"), file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        return sum(math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__")
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:

@@ -25,13 +25,13 @@ from agentdistill.teacher.dense import RowsTarget, StatesTarget
 from agentdistill.teacher.halves import halves_of
 from agentdistill.teacher.protocol import DenseTarget
 from agentdistill.teacher.session import TeacherSession
-from agentdistill.types import Access, Cost, Episode, Feedback, FloatArray, NameOrPath, PluginConfig, Sample, turn_ranges
+from agentdistill.types import Access, Cost, Episode, Feedback, FloatArray, ModelPath, PluginConfig, Sample, turn_ranges
 
 
 class LogprobConfig(PluginConfig):
     """An in-process teacher that the learner can look into."""
 
-    path: NameOrPath = "nano"
+    path: ModelPath = "nano"
     """``nano``, a directory in Hugging Face form, or a hub id."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the weights. ``auto``: bfloat16 on CUDA, float32 elsewhere."""

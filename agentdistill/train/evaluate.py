@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import comb
+from typing import TYPE_CHECKING
 
 from agentdistill.config import compose_train
 from agentdistill.config.schema import EvaluateConfig
@@ -17,9 +18,12 @@ from agentdistill.rollout import Players, plan, play
 from agentdistill.store import Run
 from agentdistill.taskset import TaskSet
 from agentdistill.train.parts import success_rate
-from agentdistill.train.session import env_class_of, executor_of, tasks_of
+from agentdistill.train.session import env_class_of, executor_of, student_dtype, tasks_of
 from agentdistill.train.state import load_checkpoint
 from agentdistill.types import Episode, Record, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class EvalReport(Record):
@@ -110,25 +114,30 @@ def _student(config: EvaluateConfig) -> tuple[HFPolicy, Renderer, int | None]:
     """The player, and the training steps of the checkpoint that it plays with."""
     device = resolve_device(config.device)
     renderer = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
-    model = load_model(config.student.path, env=config.env.name, role="student", dtype=config.student.dtype, device=device)
+
+    def load(in_full: bool) -> PreTrainedModel:
+        dtype = student_dtype(config.student, device, in_full=in_full)
+        return load_model(config.student.path, env=config.env.name, role="student", dtype=dtype, device=device)
+
     if config.run is None:
-        return HFPolicy(model, renderer, max_batch=config.rollout.in_flight, vocab_size=renderer.vocab_size), renderer, None
+        player = HFPolicy(load(False), renderer, max_batch=config.rollout.in_flight, vocab_size=renderer.vocab_size)
+        return player, renderer, None
     with Run.open(config.runs_dir, config.run, readonly=True) as run:
         trained = compose_train([], base=run.path / "config.yaml").config
-        learner = Learner(model, trained.learner, device=device, vocab_size=renderer.vocab_size)
+        learner = Learner(load(trained.learner.lora is None), trained.learner, device=device, vocab_size=renderer.vocab_size)
         restored = load_checkpoint(run, learner)
         if restored is None:
             raise UsageError(
                 f"run {run.name!r} has no checkpoint yet; wait for it, or go on with it: agentdistill train run={run.name} resume=true"
             )
-        policy = HFPolicy(
+        player = HFPolicy(
             learner.model,
             renderer,
             max_batch=config.rollout.in_flight,
             vocab_size=renderer.vocab_size,
             autocast=learner.precision.product_dtype,
         )
-        return policy, renderer, restored.step
+        return player, renderer, restored.step
 
 
 def pass_at_k(episodes: Sequence[Episode]) -> dict[int, float]:

@@ -60,7 +60,13 @@ def preflight(config: TrainConfig) -> Plan:
     batch, tokens = config.rollout.batch, config.rollout.max_tokens
     lines.append(("rollout", f"{config.steps} steps of {batch} episodes, at most {tokens} tokens each, {config.rollout.in_flight} at once"))
     lines.append(("learner", f"lr {config.learner.lr:g}, device {config.learner.device}, LoRA {'yes' if config.learner.lora else 'no'}"))
-    lines.append(("disk", _disk(config, model_facts(config.student.path, env=config.env.name, role="student"))))
+    facts = model_facts(config.student.path, env=config.env.name, role="student")
+    if facts.vocab is not None and facts.vocab < student.vocab_size:
+        raise ConfigError(
+            f"student {config.student.path!r} has {facts.vocab} output rows for the {student.vocab_size} tokens of its tokenizer; "
+            "resize its embeddings, or give it the tokenizer that it was trained with"
+        )
+    lines.append(("disk", _disk(config, facts)))
     return Plan(tuple(lines))
 
 
@@ -78,7 +84,7 @@ def _tasks(config: TrainConfig, env_class: type[AgentEnv]) -> list[tuple[str, st
 
 
 def _disk(config: TrainConfig, student: ModelFacts) -> str:
-    """Room for the checkpoints: weights and the optimizer's two moments of each, and one more that is being written.
+    """Room for the checkpoints: weights and the optimizer's two moments of each in float32, and one more that is being written.
 
     Raises:
         UsageError: the runs cannot be written there, or will not fit.
@@ -88,14 +94,21 @@ def _disk(config: TrainConfig, student: ModelFacts) -> str:
         place = place.parent
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise UsageError(f"runs_dir={config.runs_dir} cannot be written: {place} is {'read-only' if place.is_dir() else 'no directory'}")
-    needed = 0 if config.learner.lora is not None else 3 * student.bytes * (config.keep_checkpoints + 1)
+    count = config.keep_checkpoints + 1
+    there = config.runs_dir / (config.run or "") / "checkpoints" if config.resume else None
+    held = sum(file.stat().st_size for file in there.rglob("*.safetensors")) if there is not None else 0
+    needed = 0 if config.learner.lora is not None else max(0, count * 3 * 4 * student.parameters - held)
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UsageError(
-            f"{config.keep_checkpoints + 1} checkpoints need {needed / 1e9:.1f} GB and {config.runs_dir} has {free / 1e9:.1f} GB left; "
+            f"{count} checkpoints need {_size(needed)} and {config.runs_dir} has {_size(free)} left; "
             "free some, choose another runs_dir, or set keep_checkpoints=1"
         )
-    return f"{config.runs_dir}: {free / 1e9:.1f} GB free, {needed / 1e9:.2f} GB of checkpoints"
+    return f"{config.runs_dir}: {_size(free)} free, {_size(needed)} of checkpoints to come"
+
+
+def _size(bytes: int) -> str:
+    return f"{bytes / 1e9:.1f} GB" if bytes >= 1e9 else f"{bytes / 1e6:.1f} MB"
 
 
 def _method(config: TrainConfig, method: Method) -> list[tuple[str, str]]:

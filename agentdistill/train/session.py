@@ -13,7 +13,7 @@ import torch
 from agentdistill import registry
 from agentdistill.clock import SYSTEM_CLOCK, Clock, Executor, InlineExecutor, ThreadExecutor
 from agentdistill.config import Composed, save_config
-from agentdistill.config.schema import TrainConfig
+from agentdistill.config.schema import ModelConfig, TrainConfig
 from agentdistill.env import AgentEnv, EnvConfig, Expert
 from agentdistill.errors import ConfigError, PluginError, TaskError, boundary
 from agentdistill.learner import Learner, resolve_device
@@ -32,7 +32,7 @@ from agentdistill.teacher.protocol import DenseTeacher, Teacher
 from agentdistill.train.parts import CountingDense, Parts
 from agentdistill.train.progress import Progress
 from agentdistill.train.record import Recorder
-from agentdistill.train.resume import require_more_steps, require_same_run
+from agentdistill.train.resume import require_same_run
 from agentdistill.train.state import load_checkpoint
 from agentdistill.types import Author, Message, PluginConfig, Sampling
 
@@ -47,15 +47,12 @@ def open_session(composed: Composed, progress: Progress, *, clock: Clock = SYSTE
     """
     config = composed.config
     if config.resume:
-        assert config.run is not None, "composing asked for the name"
-        require_same_run(composed, config.runs_dir / config.run)
+        require_same_run(composed)
     else:
         Run.require_new(config.runs_dir, config.run)
     parts = build(config, clock=clock)  # before the run has a folder, so that what cannot be built leaves none
     with _open(config) as run:
         restored = load_checkpoint(run, parts.learner) if config.resume else None
-        if restored is not None:
-            require_more_steps(config.steps, restored.step, run.name)
         save_config(run.path / "config.yaml", composed)
         recorder = Recorder(run, parts, progress, restored=restored, clock=clock)
         try:
@@ -78,7 +75,13 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     method = method_of(config)
     device = resolve_device(config.learner.device)
     tokenizer = load_tokenizer(config.student.path, env=config.env.name, role="student")
-    model = load_model(config.student.path, env=config.env.name, role="student", dtype=_student_dtype(config, device), device=device)
+    model = load_model(
+        config.student.path,
+        env=config.env.name,
+        role="student",
+        dtype=student_dtype(config.student, device, in_full=config.learner.lora is None),
+        device=device,
+    )
     renderer = Renderer(tokenizer)
     teacher = teacher_of(config, device, vocab_size=renderer.vocab_size) if method.needs.teacher else None
     learner = Learner(model, config.learner, device=device, reference=method.needs.reference, vocab_size=renderer.vocab_size)
@@ -196,10 +199,9 @@ def teacher_of(config: TrainConfig, device: torch.device, *, vocab_size: int) ->
     return found(config.teacher)  # type: ignore[no-any-return]
 
 
-def _student_dtype(config: TrainConfig, device: torch.device) -> str:
-    """``auto``: float32 where the weights train; under adapters the frozen base may be bfloat16, which CUDA is fast in."""
-    adapted = config.learner.lora is not None and config.student.dtype == "auto" and device.type == "cuda"
-    return "bfloat16" if adapted else config.student.dtype
+def student_dtype(config: ModelConfig, device: torch.device, *, in_full: bool) -> str:
+    """``auto``: float32 where the weights train in full; else bfloat16 on CUDA, which is fast in it."""
+    return "bfloat16" if config.dtype == "auto" and device.type == "cuda" and not in_full else config.dtype
 
 
 def dense_of(teacher: object) -> CountingDense:

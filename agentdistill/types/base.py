@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,15 +39,20 @@ class PluginConfig(Record):
     """Entry point that implements it. Empty: the one called ``name``."""
 
 
-def _anchored(value: str) -> str:
+def _anchored(value: str, *, words: bool) -> str:
     """A relative path to something that is there, made absolute, so that a saved configuration means the same from every folder."""
-    path = Path(value).expanduser()
-    looks_like_one = len(path.parts) > 1 or path.suffix
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError:  # ~nobody
+        return value
+    looks_like_one = len(path.parts) > 1 or bool(path.suffix) or (words and path.is_dir() and value != "nano")
     return str(path.absolute()) if looks_like_one and path.exists() else value
 
 
-NameOrPath = Annotated[str, AfterValidator(_anchored)]
+NameOrPath = Annotated[str, AfterValidator(partial(_anchored, words=False))]
 """A name, or the path of a file or folder. A bare word is always a name."""
+ModelPath = Annotated[str, AfterValidator(partial(_anchored, words=True))]
+"""``nano``, a hub id, or the path of a folder, for which a bare word will do."""
 
 
 def require_length(what: str, got: int, expected: int, episode: str) -> None:

@@ -102,6 +102,7 @@ def test_twenty_are_listed_unless_asked_otherwise(command: Command, tmp_path: Pa
         (("list", "success=yes"), "neither true nor false"),
         (("list", "step=first"), "not a whole number"),
         (("list", "limit=²"), "not a whole number"),
+        (("list", "step=99999999999999999999"), "not a whole number that a run can reach"),
         (("show", "train-0-0-9"), "did you mean 'train-0-0-0'"),
         (("show", "train-0"), "the beginning of several episodes"),
         (("list", "--run", "rr"), "did you mean 'r'"),

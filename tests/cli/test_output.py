@@ -152,3 +152,24 @@ def test_a_signal_may_print_while_a_write_is_under_way() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("stopping") > 10
     assert done.stdout.count("step") == 20_000
+
+
+def test_what_a_handler_says_during_a_flush_is_flushed_too() -> None:
+    said: list[bytes] = []
+
+    class Interrupted(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            text = bytes(data)  # type: ignore[call-overload]
+            said.append(text)
+            if text == b"step\n":
+                stream.write("stopping\n")
+                stream.flush()
+            return len(text)
+
+    stream = Patient(io.BufferedWriter(Interrupted()), encoding="utf-8")  # type: ignore[type-var]
+    stream.write("step\n")
+    stream.flush()
+    assert said == [b"step\n", b"stopping\n"]

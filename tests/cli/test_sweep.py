@@ -12,6 +12,7 @@ import yaml
 
 from agentdistill.errors import TeacherError
 from agentdistill.train.parts import Parts
+from agentdistill.train.record import Recorder
 
 from .conftest import Command
 
@@ -116,3 +117,21 @@ def test_the_configurations_of_a_sweep_are_told_apart(command: Command) -> None:
     assert first.startswith("── run 1 of 2: seed=3\n")
     assert "seed: 3" in first
     assert "seed: 4" in second
+
+
+@pytest.mark.ci
+def test_a_signal_during_the_last_measurements_ends_the_sweep_too(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Recorder.finish
+
+    def finish(self: Recorder) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return plain(self)
+
+    monkeypatch.setattr(Recorder, "finish", finish)
+    code, _, err = command("train", "-m", f"runs_dir={tmp_path}", *TINY, "seed=0,1")
+    assert code == 130
+    assert "run math-opd-0 is complete; signal 2 came at its end" in err
+    assert summaries(tmp_path).keys() == {"math-opd-0"}
+    assert not (tmp_path / "math-opd-1").exists()

@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from agentdistill_envs.math import MathEnv
 
-from agentdistill.config import compose_train
+from agentdistill.config import compose_train, save_config
 from agentdistill.errors import AgentDistillError, ConfigError, IncompatibleError, PluginError, UsageError
 from agentdistill.resources import nano_dir
 from agentdistill.train import preflight as module
@@ -46,7 +47,9 @@ def test_a_plan_says_what_would_be_done(tmp_path):
         ("runs_dir=/dev/null/runs", "runs_dir=/dev/null/runs cannot be written: /dev/null is no directory"),
     ],
 )
-def test_machine_name_and_folder_are_checked(override, told):
+def test_machine_name_and_folder_are_checked(override, told, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     with pytest.raises(UsageError, match=told):
         plan(override)
 
@@ -59,9 +62,35 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
 
 def test_checkpoints_that_do_not_fit_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000_000))
-    with pytest.raises(UsageError, match=r"3 checkpoints need 0.0 GB and .* has 0.0 GB left; free some"):
+    with pytest.raises(UsageError, match=r"3 checkpoints need 7.8 MB and .* has 1.0 MB left; free some"):
         plan(f"runs_dir={tmp_path}")
     assert plan(f"runs_dir={tmp_path}", "learner=lora")
+
+
+def test_a_resumed_run_needs_room_for_what_it_has_not_written_yet(monkeypatch, tmp_path):
+    checkpoint = tmp_path / "a" / "checkpoints" / "2"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(bytes(7_000_000))
+    save_config(tmp_path / "a" / "config.yaml", compose_train([f"runs_dir={tmp_path}", "run=a"]))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000_000))
+    assert "0.8 MB of checkpoints to come" in plan(f"runs_dir={tmp_path}", "run=a", "resume=true")["disk"]
+
+
+def test_the_size_of_a_model_is_that_of_its_parameters_in_float32(tmp_path):
+    from safetensors.numpy import save_file
+
+    from agentdistill.policy.loading import model_facts
+
+    directory = copy_of("student", tmp_path / "half")
+    save_file({"a": np.zeros((10, 7), np.float16), "b": np.zeros(5, np.float32)}, directory / "model.safetensors")
+    save_file({"moments": np.zeros(1000, np.float32)}, directory / "optimizer.safetensors")
+    assert model_facts(str(directory), env="math", role="student").parameters == 75
+
+
+def test_a_student_whose_head_is_smaller_than_its_tokenizer_is_refused_with_or_without_a_teacher(tmp_path):
+    student = copy_of("student", tmp_path / "cut", vocab_size=1000)
+    with pytest.raises(ConfigError, match="has 1000 output rows for the 1024 tokens of its tokenizer"):
+        plan(f"student={student}", "method=grpo")
 
 
 def test_a_directory_without_weights_or_tokenizer_is_named(tmp_path):
@@ -119,6 +148,13 @@ def test_paths_in_a_configuration_mean_the_same_from_every_folder(tmp_path, monk
     config = compose_train(["student.path=models/mine", "teacher.path=models/mine"]).config
     assert config.student.path == str(tmp_path / "models" / "mine") == config.teacher.path  # type: ignore[attr-defined]
     assert compose_train(["student.path=models/none"]).config.student.path == "models/none"
+    (tmp_path / "rows.jsonl").write_text("")
+    assert compose_train(["env.tasks=rows.jsonl"]).config.env.tasks == str(tmp_path / "rows.jsonl")  # type: ignore[attr-defined]
+    (tmp_path / "nano").mkdir()
+    assert compose_train(["env.tasks=nano"]).config.env.tasks == "nano"  # type: ignore[attr-defined]
+    monkeypatch.chdir(tmp_path / "models")
+    assert compose_train(["student.path=mine"]).config.student.path == str(tmp_path / "models" / "mine")
+    assert compose_train(["student.path=~nobody-of-this-name/x"]).config.student.path == "~nobody-of-this-name/x"
 
 
 def test_every_refusal_is_an_error_of_ours():

@@ -40,7 +40,7 @@ class Head:
         """The head of a Hugging Face causal LM, cut to ``rows``.
 
         Raises:
-            ConfigError: the head is no plain linear layer (for instance because an adapter is on it).
+            ConfigError: the head is no plain linear layer (for instance because an adapter is on it), or has fewer than ``rows``.
         """
         layer = model.get_output_embeddings()
         if type(layer) is not nn.Linear:
@@ -49,6 +49,8 @@ class Head:
                 f"{type(model).__name__} has no plain linear output head (found: {found}); "
                 "the learner needs one, so keep adapters and quantisation off the head (learner.lora.target_modules)"
             )
+        if rows is not None and rows > layer.weight.shape[0]:
+            raise ConfigError(f"{type(model).__name__} has {layer.weight.shape[0]} output rows for {rows} tokens; resize its embeddings")
         config = model.config
         scale = getattr(config, "logit_scale", None)
         divisor = getattr(config, "logits_scaling", None)

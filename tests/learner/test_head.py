@@ -121,3 +121,15 @@ def test_a_vocabulary_masked_by_its_bias_has_finite_entropy_and_gradients(tools:
     report = learner.accumulate(learner.pack(samples, terms, 0), terms, 0, teacher)
     assert 0 < report.metrics["policy/entropy"] < 3.0
     assert all(bool(value.isfinite().all()) for value in tools.gradients(learner).values())
+
+
+def test_a_cut_head_is_the_first_rows_and_its_gradient_reaches_only_those(tools: Any) -> None:
+    model = tools.llama()
+    head, whole = Head.of(model, 5), Head.of(model)
+    hidden = torch.randn(3, model.config.hidden_size)
+    torch.testing.assert_close(head.logits(hidden), whole.logits(hidden)[:, :5])
+    head.logits(hidden).sum().backward()
+    assert bool(whole.weight.grad[:5].abs().sum() > 0)  # type: ignore[index]
+    assert not bool(whole.weight.grad[5:].any())  # type: ignore[index]
+    with pytest.raises(ConfigError, match="output rows for 24 tokens"):
+        Head.of(model, 24)

@@ -40,14 +40,25 @@ def test_a_quick_build_makes_a_pair_that_can_be_trained_with(capsys: pytest.Capt
     assert main(["train", "--dry-run", *pair]) == 0
 
 
+def files(out: Path, role: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / role).iterdir() if path.name != "scorecard.json"}
+
+
 @pytest.mark.ci
-def test_one_part_alone_leaves_the_others_as_they_were(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for part in ("tokenizer", "teacher"):
-        assert run(capsys, "--out", str(tmp_path), "--only", part, *QUICK)[0] == 0
-    assert (tmp_path / "teacher" / "model.safetensors").is_file()
-    assert not (tmp_path / "student" / "model.safetensors").exists()
-    tokens = [(tmp_path / role / "tokenizer.json").read_bytes() for role in ("teacher", "student")]
-    assert tokens[0] == tokens[1]
+def test_parts_built_alone_are_those_built_together_and_another_seed_gives_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(capsys, "--out", str(whole), *QUICK)[0] == 0
+    assert run(capsys, "--out", str(parts), "--only", "tokenizer", *QUICK)[0] == 0
+    assert run(capsys, "--out", str(parts), "--only", "student", *QUICK)[0] == 0
+    assert not (parts / "teacher" / "model.safetensors").exists()
+    assert run(capsys, "--out", str(parts), "--only", "teacher", *QUICK)[0] == 0
+    for role in ("teacher", "student"):
+        assert files(parts, role) == files(whole, role)
+    assert run(capsys, "--out", str(parts), "--only", "student", "--seed", "1", *QUICK)[0] == 0
+    differ = {name for name, data in files(parts, "student").items() if data != files(whole, "student")[name]}
+    assert differ == {"model.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +68,7 @@ def test_one_part_alone_leaves_the_others_as_they_were(capsys: pytest.CaptureFix
         (("--env", "mth"), "did you mean 'math'"),
         (("env=math", "env.call=[2,2]"), "did you mean 'env.calls'"),
         (("learner.lr=1e-3",), "takes env=NAME and env.key=value, not 'learner.lr=1e-3'"),
+        (("--only", "critic"), "invalid choice: 'critic'"),
         (("math",), "takes env=NAME and env.key=value, not 'math'"),
         (
             ("--out", "/proc/foo", "--only", "tokenizer"),
@@ -112,3 +124,10 @@ def test_the_shipped_models_are_what_the_recipe_without_options_describes() -> N
     assert build.recipe_for("math", 0) == RECIPES["math"]
     smaller = build.recipe_for("math", 0, steps=5)
     assert (smaller.teacher.steps, smaller.student.steps, smaller.demonstrations) == (5, 5, RECIPES["math"].demonstrations)
+
+
+def test_an_environment_without_a_recipe_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(RECIPES, "math")
+    code, _, err = run(capsys)
+    assert code == 2
+    assert "no nano recipe for env 'math'" in err

@@ -11,7 +11,7 @@ import pytest
 PUBLIC = {
     "env": "AgentEnv AgentWrapper EnvConfig Expert MessageSpace Observation Reply SPLITS ToolEnv ToolError TurnCost check_env gymnasium_id "
     "mirror_environments tool",
-    "policy": "HFPolicy Policy Request ScriptedPolicy WeightSink load_model load_tokenizer",
+    "policy": "HFPolicy Policy Request ScriptedPolicy WeightSink load_model load_tokenizer resolve_device",
     "teacher": "DenseTarget DenseTeacher LogprobTeacher Teacher",
     "methods": "Method Needs Objective",
 }

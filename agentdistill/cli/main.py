@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from agentdistill import __version__
 from agentdistill.cli.output import patient_output
@@ -22,6 +23,8 @@ EPILOG = """\
 exit codes: 0 ok, 1 any other failure, 2 usage or configuration, 3 plug-in failed to load,
 4 teacher unavailable (resumable), 5 numerics stopped the run (resumable), 6 sandbox unavailable,
 7 store or checkpoint corrupt, 130 and 143 interrupted (resumable). AGENTDISTILL_DEBUG=1 shows tracebacks."""
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 OVERRIDES = "group=option picks a configuration (env=math method=gkd), a.b=value sets a field (learner.lr=1e-3); later ones win"
 
@@ -36,7 +39,13 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"agentdistill {__version__}")
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
+    for add in (_add_train_and_eval, _add_env_and_method, _add_episode, _add_nano):
+        add(commands)
+    return top
 
+
+def _add_train_and_eval(commands: Commands) -> None:
+    """What makes and measures a run."""
     train = commands.add_parser("train", help="distil a student: play, review, update", description="Distil a student.")
     train.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     train.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
@@ -50,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--print-config", action="store_true", help="print each value and where it comes from, and stop")
     evaluate.set_defaults(module="evaluate")
 
+
+def _add_env_and_method(commands: Commands) -> None:
+    """What is installed."""
     env = commands.add_parser("env", help="environments: list, check").add_subparsers(dest="action", metavar="action", required=True)
     env_list = env.add_parser("list", help="every installed environment, and what is wrong with broken ones")
     env_check = env.add_parser("check", help="run the environment contract")
@@ -59,6 +71,13 @@ def parser() -> argparse.ArgumentParser:
     method_list = method.add_parser("list", help="every method, by what it reads from whom")
     method_show = method.add_parser("show", help="a method's configuration, resolved")
     method_show.add_argument("name", metavar="NAME")
+    for each, module in ((env_list, "env"), (env_check, "env"), (method_list, "method"), (method_show, "method")):
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.set_defaults(module=module)
+
+
+def _add_episode(commands: Commands) -> None:
+    """What a run has stored."""
     episode = commands.add_parser("episode", help="episodes of a run: list, show").add_subparsers(
         dest="action", metavar="action", required=True
     )
@@ -72,6 +91,12 @@ def parser() -> argparse.ArgumentParser:
     for each in (episode_list, episode_show):
         each.add_argument("--run", metavar="NAME", help="the same as run=NAME; default: the newest run")
         each.add_argument("--runs-dir", default="runs", metavar="DIR", help="the same as runs_dir=DIR")
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.set_defaults(module="episode")
+
+
+def _add_nano(commands: Commands) -> None:
+    """The embedded models."""
     nano = commands.add_parser("nano", help="the embedded models: build").add_subparsers(dest="action", metavar="action", required=True)
     nano_build = nano.add_parser("build", help="make tokenizer, teacher and student again from the environments' experts")
     nano_build.add_argument(
@@ -87,19 +112,7 @@ def parser() -> argparse.ArgumentParser:
         ("--tasks", "held-out tasks of each split for the score card"),
     ):
         nano_build.add_argument(word, type=_whole(1), metavar="N", help=f"{what}, for a quick build; default: as the shipped ones have it")
-    for each in (env_list, env_check, method_list, method_show, episode_list, episode_show):
-        each.add_argument("--json", action="store_true", help="print JSON")
-    for each, module in (
-        (env_list, "env"),
-        (env_check, "env"),
-        (method_list, "method"),
-        (method_show, "method"),
-        (episode_list, "episode"),
-        (episode_show, "episode"),
-        (nano_build, "nano"),
-    ):
-        each.set_defaults(module=module)
-    return top
+    nano_build.set_defaults(module="nano")
 
 
 def _whole(least: int) -> Callable[[str], int]:

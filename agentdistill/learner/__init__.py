@@ -9,10 +9,10 @@ Loss = Σ_c (1/N_c) Σ_t w_ct ℓ_ct. Each component divides by its own count ov
 rescales another and cutting the batch into micro-batches changes nothing.
 """
 
-from agentdistill.learner.device import resolve_device
 from agentdistill.learner.head import Head
 from agentdistill.learner.learner import Learner
 from agentdistill.learner.packing import MicroBatch, needs, normalisers, pack
 from agentdistill.learner.report import LossReport, StepReport
+from agentdistill.policy import resolve_device
 
 __all__ = ["Head", "Learner", "LossReport", "MicroBatch", "StepReport", "needs", "normalisers", "pack", "resolve_device"]

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from agentdistill.errors import ConfigError
-
 SMALL_MODEL = 20_000_000
 """Parameters below which one CPU thread is as fast as several."""
 
@@ -26,22 +24,6 @@ class Precision:
 
     def context(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """``auto`` is the first of CUDA, MPS and CPU that this machine has.
-
-    Raises:
-        ConfigError: a device was named that this machine does not have.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if str(device) == "auto":
-        return torch.device(next(name for name, here in available.items() if here))
-    wanted = torch.device(device)
-    if not available.get(wanted.type, False):
-        found = ", ".join(name for name, here in available.items() if here)
-        raise ConfigError(f"device {str(device)!r} is not available on this machine; available: {found}; device=auto picks the best")
-    return wanted
 
 
 def resolve_autocast(dtype: str, device: torch.device) -> bool:

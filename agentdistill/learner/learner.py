@@ -23,13 +23,14 @@ from agentdistill.config.schema import LearnerConfig, Term
 from agentdistill.errors import ConfigError, NumericsError, StoreError, unknown
 from agentdistill.learner import state as state_
 from agentdistill.learner.adapters import Reference, add_lora
-from agentdistill.learner.device import Precision, resolve_autocast, resolve_device, set_threads
+from agentdistill.learner.device import Precision, resolve_autocast, set_threads
 from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
 from agentdistill.learner.packing import MicroBatch, pack
 from agentdistill.learner.plan import make_plan
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
 from agentdistill.learner.scoring import flat_hidden, score_streams
+from agentdistill.policy import resolve_device
 from agentdistill.types import FloatArray, Sample
 
 if TYPE_CHECKING:

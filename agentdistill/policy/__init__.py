@@ -5,14 +5,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from agentdistill.policy.loading import load_model, load_tokenizer
+from agentdistill.policy.loading import load_model, load_tokenizer, resolve_device
 from agentdistill.policy.protocol import Policy, Request, WeightSink
 from agentdistill.policy.scripted import ScriptedPolicy
 
 if TYPE_CHECKING:
     from agentdistill.policy.hf import HFPolicy
 
-__all__ = ["HFPolicy", "Policy", "Request", "ScriptedPolicy", "WeightSink", "load_model", "load_tokenizer"]
+__all__ = ["HFPolicy", "Policy", "Request", "ScriptedPolicy", "WeightSink", "load_model", "load_tokenizer", "resolve_device"]
 
 
 def __getattr__(name: str) -> Any:

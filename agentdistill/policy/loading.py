@@ -41,7 +41,7 @@ def load_model(
     """
     where = resolve(path, env=env, role=role)
     _require_weights(path, where, role)
-    target = pick_device(device)
+    target = resolve_device(device)
     weights = pick_dtype(dtype, target, role)
     from transformers import AutoModelForCausalLM
 
@@ -172,7 +172,7 @@ def _count(file: Path) -> int:
         return sum(math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__")
 
 
-def pick_device(device: str | torch.device = "auto") -> torch.device:
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises:

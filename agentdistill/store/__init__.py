@@ -1,10 +1,11 @@
 """A run on disk: episodes, feedback and annotations; metrics; checkpoints; the report."""
 
+from agentdistill.store._names import list_runs
 from agentdistill.store.checkpoints import Checkpoint, list_checkpoints, load_checkpoint, newest_checkpoint, sweep, write_checkpoint
 from agentdistill.store.episodes import EpisodeStore
 from agentdistill.store.heads import EpisodeHead, Where
 from agentdistill.store.report import write_report
-from agentdistill.store.run import Run, list_runs
+from agentdistill.store.run import Run
 from agentdistill.store.transcript import transcript
 
 __all__ = [

@@ -16,22 +16,20 @@ Every line is on the disk when its append returns. A crash can tear only the las
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
 from agentdistill.clock import SYSTEM_CLOCK, Clock
-from agentdistill.errors import StoreError, UsageError, boundary, unknown
+from agentdistill.errors import StoreError, boundary
 from agentdistill.store import _disk
 from agentdistill.store._lines import mend, read_lines
 from agentdistill.store._lock import RunLock
+from agentdistill.store._names import claim, find, require_name, taken
 from agentdistill.store.checkpoints import sweep
 from agentdistill.store.episodes import FILE_NAME, EpisodeStore
 from agentdistill.store.plain import plain_json
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Run:
@@ -53,10 +51,10 @@ class Run:
             StoreError: the disk refused.
         """
         if name is not None:
-            _require_name(name)
+            require_name(name)
         with boundary(StoreError, f"cannot make a run in {runs_dir}"):
             runs_dir.mkdir(parents=True, exist_ok=True)
-            path = _claim(runs_dir, name, stem)
+            path = claim(runs_dir, name, stem)
             run = cls(path, writable=True, clock=clock)
             run.checkpoints.mkdir()
             _disk.replace_file(path / "config.yaml", config.encode())
@@ -73,7 +71,7 @@ class Run:
             UsageError: there is no such run, or it is to be written and another process does.
             StoreError: its files are damaged.
         """
-        run = cls(_find(runs_dir, name), writable=not readonly, clock=clock)
+        run = cls(find(runs_dir, name), writable=not readonly, clock=clock)
         if run.writable:
             try:
                 with boundary(StoreError, f"cannot repair {run.path}"):
@@ -91,9 +89,9 @@ class Run:
             UsageError: it would not.
         """
         if name is not None:
-            _require_name(name)
+            require_name(name)
             if (runs_dir / name).exists():
-                raise _taken(runs_dir, name)
+                raise taken(runs_dir, name)
 
     def close(self) -> None:
         """Close the store and let go of the lock."""
@@ -242,55 +240,3 @@ class Run:
         if not self.writable:
             raise StoreError(f"run {self.name!r} is open for reading only; {what} cannot be written")
         return boundary(StoreError, f"cannot write {self.path / what}")
-
-
-def list_runs(runs_dir: Path) -> list[str]:
-    """Names of the runs in a folder, sorted; empty where the folder does not exist."""
-    if not runs_dir.is_dir():
-        return []
-    return sorted(path.name for path in runs_dir.iterdir() if (path / FILE_NAME).is_file())
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Names
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def _require_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot name a run: letters, digits, '.', '_' and '-' are valid, at most 100, beginning with a letter or digit"
-        )
-
-
-def _find(runs_dir: Path, name: str | None) -> Path:
-    if name is None:
-        raise UsageError(f"which run? name one with run=NAME; {runs_dir} has {', '.join(list_runs(runs_dir)) or 'none'}")
-    _require_name(name)
-    path = runs_dir / name
-    if not path.is_dir():
-        raise UsageError(f"{unknown('run', name, list_runs(runs_dir))} (in {runs_dir})")
-    return path
-
-
-def _taken(runs_dir: Path, name: str) -> UsageError:
-    return UsageError(f"run {name!r} exists already in {runs_dir}; continue it with resume=true, or choose another name with run=NAME")
-
-
-def _claim(runs_dir: Path, name: str | None, stem: str) -> Path:
-    """Make the run's folder; the first of two that ask for one name gets it."""
-    if name is not None:
-        try:
-            (runs_dir / name).mkdir()
-        except FileExistsError:
-            raise _taken(runs_dir, name) from None
-        return runs_dir / name
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-_")[:80] or "run"
-    number = 1
-    while True:
-        path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            number += 1

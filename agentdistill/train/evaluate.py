@@ -10,15 +10,15 @@ from agentdistill.config import compose_train
 from agentdistill.config.schema import EvaluateConfig
 from agentdistill.env import EnvConfig
 from agentdistill.errors import UsageError
-from agentdistill.learner import Learner, resolve_device
+from agentdistill.learner import Learner
 from agentdistill.policy.hf import HFPolicy
-from agentdistill.policy.loading import load_model, load_tokenizer
+from agentdistill.policy.loading import load_model, load_tokenizer, resolve_device
 from agentdistill.render import Renderer
 from agentdistill.rollout import Players, plan, play
 from agentdistill.store import Run
 from agentdistill.taskset import TaskSet
 from agentdistill.train.parts import success_rate
-from agentdistill.train.session import env_class_of, executor_of, student_dtype, tasks_of
+from agentdistill.train.session import env_class_of, player_of, players_of, student_dtype, tasks_of
 from agentdistill.train.state import load_checkpoint
 from agentdistill.types import Episode, Record, Sampling
 
@@ -74,17 +74,7 @@ def evaluate(config: EvaluateConfig) -> EvalReport:
     if config.tasks is not None:
         tasks = tasks.take(config.tasks)
     policy, renderer, step = _student(config)
-    players = Players(
-        make_env=lambda: env_class(env_config),
-        policies={"student": policy},
-        renderer=renderer,
-        max_tokens=config.rollout.max_tokens,
-        in_flight=config.rollout.in_flight,
-        retries=config.rollout.env_retries,
-        call_timeout=config.rollout.env_timeout,
-        overlap=config.rollout.overlap,
-        executor=executor_of(config.rollout.env_workers),
-    )
+    players = players_of(config.rollout, lambda: env_class(env_config), {"student": policy}, renderer)
     try:
         greedy = _play(tasks, players, config, kind="eval-greedy", temperature=0.0, samples=1)
         sampled = _play(tasks, players, config, kind="eval-sampled", temperature=1.0, samples=config.samples)
@@ -120,8 +110,7 @@ def _student(config: EvaluateConfig) -> tuple[HFPolicy, Renderer, int | None]:
         return load_model(config.student.path, env=config.env.name, role="student", dtype=dtype, device=device)
 
     if config.run is None:
-        player = HFPolicy(load(False), renderer, max_batch=config.rollout.in_flight, vocab_size=renderer.vocab_size)
-        return player, renderer, None
+        return player_of(load(False), renderer, config.rollout, name="student"), renderer, None
     with Run.open(config.runs_dir, config.run, readonly=True) as run:
         trained = compose_train([], base=run.path / "config.yaml").config
         learner = Learner(load(trained.learner.lora is None), trained.learner, device=device, vocab_size=renderer.vocab_size)
@@ -130,13 +119,7 @@ def _student(config: EvaluateConfig) -> tuple[HFPolicy, Renderer, int | None]:
             raise UsageError(
                 f"run {run.name!r} has no checkpoint yet; wait for it, or go on with it: agentdistill train run={run.name} resume=true"
             )
-        player = HFPolicy(
-            learner.model,
-            renderer,
-            max_batch=config.rollout.in_flight,
-            vocab_size=renderer.vocab_size,
-            autocast=learner.precision.product_dtype,
-        )
+        player = player_of(learner.model, renderer, config.rollout, name="student", autocast=learner.precision.product_dtype)
         return player, renderer, restored.step
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentdistill.config.schema import TrainConfig
 from agentdistill.env import AgentEnv
 from agentdistill.errors import ConfigError, IncompatibleError, UsageError
-from agentdistill.learner import resolve_device
 from agentdistill.methods.protocol import Method
-from agentdistill.policy.loading import ModelFacts, load_tokenizer, model_facts
+from agentdistill.policy.loading import ModelFacts, load_tokenizer, model_facts, resolve_device
 from agentdistill.render import Renderer, TokenizerFingerprint, compare, padding_note
 from agentdistill.store import Run
 from agentdistill.train.session import env_class_of, expert_of, method_of, tasks_of
@@ -128,10 +127,11 @@ def _teacher(config: TrainConfig, method: Method, student: Renderer) -> str:
         return config.teacher.name
     teacher = Renderer(load_tokenizer(path, env=config.env.name, role="teacher"))
     names = (f"student {config.student.path!r}", f"teacher {path!r}")
-    _require_same_tokens(student.fingerprint(), teacher.fingerprint(), names)
+    prints = student.fingerprint(), teacher.fingerprint()
+    _require_same_tokens(*prints, names)  # before weights are looked for: it is the likelier mistake
     ours = model_facts(config.student.path, env=config.env.name, role="student")
     theirs = model_facts(path, env=config.env.name, role="teacher")
-    prints = student.fingerprint(ours.vocab), teacher.fingerprint(theirs.vocab)
+    prints = replace(prints[0], model_vocab=ours.vocab), replace(prints[1], model_vocab=theirs.vocab)
     _require_same_tokens(*prints, names)
     longest = min(config.rollout.max_tokens, ours.window or config.rollout.max_tokens)
     if theirs.window is not None and theirs.window < longest:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 
 from agentdistill.clock import SYSTEM_CLOCK, Clock
 from agentdistill.store import Run, write_report
-from agentdistill.train.figures import Counters, StepRecord, Summary, tokens_of
+from agentdistill.train.figures import Counters, StepRecord, Summary
 from agentdistill.train.parts import Parts, success_rate
 from agentdistill.train.progress import Progress, StepView
 from agentdistill.train.state import Restored, save_checkpoint
@@ -95,10 +95,12 @@ class Recorder:
         if record.losses is not None:
             shown = {episode.id for episode in episodes[: self.config.annotate]}
             store.append_annotations(record.losses.annotations(record.step, shown))
-        student = tokens_of("student", episodes)
+        before = self.counters.student_tokens
         self.counters.count(record, dense_tokens=0 if self.parts.dense_teacher is None else self.parts.dense_teacher.take())
         self.run.append_metrics(record.step, record.metrics | {"tokens/student/total": float(self.counters.student_tokens)})
-        record.perf["speed/student_tokens/per_second"] = student / max(record.perf["time/step/seconds"], 1e-9)
+        record.perf["speed/student_tokens/per_second"] = (self.counters.student_tokens - before) / max(
+            record.perf["time/step/seconds"], 1e-9
+        )
         self.run.append_perf(record.step, record.perf)
         self.tracker.scalars(record.step + 1, record.metrics | record.perf)
         self.progress.step(
@@ -121,8 +123,8 @@ class Recorder:
         known = self._recent or (latest.perf["time/step/seconds"],)
         return sum(known) / len(known)
 
-    def _measure(self, kind: str, tasks: str, *, temperature: float, step: int | None = None) -> list[Episode]:
-        at = self.counters.step if step is None else step
+    def _measure(self, kind: str, tasks: str, *, temperature: float) -> list[Episode]:
+        at = self.counters.step
         episodes = self.parts.measure(self.parts.held_out[tasks], kind=kind, step=at, temperature=temperature)
         self.run.episodes.append_episodes(episodes, step=at, kind=kind)
         return episodes

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from agentdistill import registry
-from agentdistill.clock import SYSTEM_CLOCK, Clock, Executor, InlineExecutor, ThreadExecutor
+from agentdistill.clock import SYSTEM_CLOCK, Clock, InlineExecutor, ThreadExecutor
 from agentdistill.config import Composed, save_config
-from agentdistill.config.schema import ModelConfig, TrainConfig
+from agentdistill.config.schema import ModelConfig, RolloutConfig, TrainConfig
 from agentdistill.env import AgentEnv, EnvConfig, Expert
 from agentdistill.errors import ConfigError, PluginError, TaskError, boundary
-from agentdistill.learner import Learner, resolve_device
+from agentdistill.learner import Learner
 from agentdistill.methods.objective import Objective
 from agentdistill.methods.protocol import Method
 from agentdistill.policy.hf import HFPolicy
-from agentdistill.policy.loading import load_model, load_tokenizer
+from agentdistill.policy.loading import load_model, load_tokenizer, resolve_device
 from agentdistill.policy.protocol import Policy, Request
 from agentdistill.policy.scripted import ScriptedPolicy
 from agentdistill.render import Renderer
@@ -35,6 +35,9 @@ from agentdistill.train.record import Recorder
 from agentdistill.train.resume import require_same_run
 from agentdistill.train.state import load_checkpoint
 from agentdistill.types import Author, Message, PluginConfig, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @contextmanager
@@ -85,37 +88,15 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     renderer = Renderer(tokenizer)
     teacher = teacher_of(config, device, vocab_size=renderer.vocab_size) if method.needs.teacher else None
     learner = Learner(model, config.learner, device=device, reference=method.needs.reference, vocab_size=renderer.vocab_size)
-    student = HFPolicy(
-        learner.model,
-        renderer,
-        name="student",
-        max_batch=config.rollout.in_flight,
-        device=device,
-        vocab_size=renderer.vocab_size,
-        autocast=learner.precision.product_dtype,
-    )
+    student = player_of(learner.model, renderer, config.rollout, name="student", autocast=learner.precision.product_dtype)
     policies: dict[Author, Policy] = {"student": student}
     if method.needs.expert_plays:
         policies["expert"] = expert_policy(expert_of(env_class, config), renderer)
     if method.needs.teacher_plays:
         assert isinstance(teacher, LogprobTeacher), "preflight lets only a white-box teacher play"
-        policies["teacher"] = HFPolicy(
-            teacher.model, renderer, name="teacher", max_batch=config.rollout.in_flight, device=device, vocab_size=renderer.vocab_size
-        )
-    players = Players(
-        make_env=lambda: env_class(env_config),
-        policies=policies,
-        renderer=renderer,
-        sampling=Sampling(temperature=config.rollout.temperature, top_p=config.rollout.top_p, max_new_tokens=config.rollout.max_new_tokens),
-        max_tokens=config.rollout.max_tokens,
-        in_flight=config.rollout.in_flight,
-        retries=config.rollout.env_retries,
-        call_timeout=config.rollout.env_timeout,
-        overlap=config.rollout.overlap,
-        executor=executor_of(config.rollout.env_workers),
-        clock=clock,
-        versions=versions(config),
-    )
+        policies["teacher"] = player_of(teacher.model, renderer, config.rollout, name="teacher")
+    players = players_of(config.rollout, lambda: env_class(env_config), policies, renderer, clock=clock)
+    players.versions = versions(config)
     return Parts(
         config=config,
         tasks=tasks_of(env_class, config.env, "train"),
@@ -228,8 +209,35 @@ def expert_policy(expert: Expert, renderer: Renderer) -> Policy:
     return ScriptedPolicy(act, renderer, name="expert")
 
 
-def executor_of(workers: int) -> Executor:
-    return ThreadExecutor(workers) if workers else InlineExecutor()
+def player_of(
+    model: PreTrainedModel, renderer: Renderer, config: RolloutConfig, *, name: str, autocast: torch.dtype | None = None
+) -> HFPolicy:
+    """A model that plays, on the device where it is, with ids that mean something only."""
+    return HFPolicy(model, renderer, name=name, max_batch=config.in_flight, vocab_size=renderer.vocab_size, autocast=autocast)
+
+
+def players_of(
+    config: RolloutConfig,
+    make_env: Callable[[], AgentEnv],
+    policies: Mapping[Author, Policy],
+    renderer: Renderer,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Players:
+    """Players as the configuration has them; close their executor when they are done."""
+    return Players(
+        make_env=make_env,
+        policies=policies,
+        renderer=renderer,
+        sampling=Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens),
+        max_tokens=config.max_tokens,
+        in_flight=config.in_flight,
+        retries=config.env_retries,
+        call_timeout=config.env_timeout,
+        overlap=config.overlap,
+        executor=ThreadExecutor(config.env_workers) if config.env_workers else InlineExecutor(),
+        clock=clock,
+    )
 
 
 def versions(config: TrainConfig) -> dict[str, str]:

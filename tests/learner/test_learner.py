@@ -1,4 +1,3 @@
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,22 +13,14 @@ from agentdistill.learner import Learner, needs, resolve_device
 from agentdistill.learner.device import resolve_autocast, set_threads
 from agentdistill.learner.learner import learning_rate
 
+from .bits import fingerprint
+
 KL = {"kl": DivergenceTerm()}
 SFT = {"sft": SupervisedTerm()}
 
 
 def learner_of(model: Any, *, reference: Any = None, **config: Any) -> Learner:
     return Learner(model, LearnerConfig(**{"device": "cpu", "threads": 1, "warmup_steps": 0, **config}), reference=reference)
-
-
-def fingerprint(learner: Learner) -> str:
-    """Hash of every bit of weights and optimizer."""
-    tensors, _ = learner.state()
-    digest = hashlib.sha256()
-    for file in sorted(tensors):
-        for name in sorted(tensors[file]):
-            digest.update(name.encode() + tensors[file][name].tobytes())
-    return digest.hexdigest()
 
 
 def train(learner: Learner, samples: Any, terms: Any, teacher: Any, steps: int, *, start: int = 0) -> list[float]:

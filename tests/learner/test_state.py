@@ -1,4 +1,3 @@
-import hashlib
 import json
 from typing import Any
 
@@ -10,18 +9,11 @@ from agentdistill.config.schema import DivergenceTerm, LearnerConfig, LoraConfig
 from agentdistill.errors import StoreError
 from agentdistill.learner import Learner
 
+from .bits import fingerprint
+
 KL = {"kl": DivergenceTerm()}
 CONFIG = {"device": "cpu", "threads": 1, "lr": 1e-2, "warmup_steps": 4}
 LORA = LoraConfig(rank=4, alpha=8.0, dropout=0.1)
-
-
-def fingerprint(learner: Learner) -> str:
-    tensors, _ = learner.state()
-    digest = hashlib.sha256()
-    for file in sorted(tensors):
-        for name in sorted(tensors[file]):
-            digest.update(name.encode() + tensors[file][name].tobytes())
-    return digest.hexdigest()
 
 
 def train(learner: Learner, tools: Any, start: int, stop: int) -> list[float]:

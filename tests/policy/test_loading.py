@@ -12,7 +12,7 @@ import torch
 
 from agentdistill import resources
 from agentdistill.errors import ConfigError
-from agentdistill.policy.loading import load_model, load_tokenizer, pick_device, pick_dtype, resolve
+from agentdistill.policy.loading import load_model, load_tokenizer, pick_dtype, resolve, resolve_device
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +117,13 @@ def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch: pytest.MonkeyPatch) 
     def having(cuda: bool, mps: bool) -> str:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-        return pick_device("auto").type
+        return resolve_device("auto").type
 
     assert [having(True, True), having(False, True), having(False, False)] == ["cuda", "mps", "cpu"]
     with pytest.raises(ConfigError, match="device 'cuda:1' is not available on this machine; available: cpu, auto"):
-        pick_device("cuda:1")
+        resolve_device("cuda:1")
     with pytest.raises(ConfigError, match="no device 'tpu9x'"):
-        pick_device("tpu9x")
+        resolve_device("tpu9x")
 
 
 def test_auto_dtype_is_float32_but_for_a_frozen_model_on_cuda() -> None:

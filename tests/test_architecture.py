@@ -80,6 +80,11 @@ TABLE: dict[str, Row] = {
     "agentdistill_envs": Row(
         {"env", "execution", "taskset", "resources"}, {"gymnasium", "networkx"}, lazy={"math_verify", "sympy", "reasoning_gym"}
     ),
+    "interop": Row(
+        {"env", "taskset", "resources", "registry", "mirror"},
+        {"gymnasium", "httpx"},
+        lazy={"anyio", "mcp", "openenv", "reasoning_gym", "skyrl_gym", "textarena", "trl", "verifiers", "websockets"},
+    ),
 }
 
 EXCEPTIONS: dict[tuple[str, str], str] = {

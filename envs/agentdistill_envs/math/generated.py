@@ -8,9 +8,10 @@ from typing import Any
 from agentdistill.errors import ConfigError, TaskError, unknown
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Task
+from agentdistill_envs.files import check_split
 from agentdistill_envs.math.algebra import inert
 from agentdistill_envs.math.grade import final_answer
-from agentdistill_envs.math.tasks import check_split, free_task
+from agentdistill_envs.math.tasks import free_task
 
 PREFIX = "reasoning_gym:"
 _SEEDS = {"train": 0, "val": 100_000_000, "test": 200_000_000}

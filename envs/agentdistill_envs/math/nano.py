@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from agentdistill_envs.dice import Dice
 from agentdistill_envs.math.expression import Node, Tree, normal_form, operations, render, value
 from agentdistill_envs.math.rows import NanoRow
 from agentdistill_envs.math.stories import NAMES, THINGS, tell
@@ -28,35 +28,10 @@ _STORY_SHARE = 0.2
 _CALLS = {"expression": ((2, 0.25), (3, 0.40), (4, 0.35)), "story": ((2, 0.4), (3, 0.6))}
 _ATTEMPTS = 200
 
-T = TypeVar("T")
 
-
-class Dice:
-    """Chance that is the same in every version of Python: only ``random()`` of a seeded generator is promised to be."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed).random
-
-    def chance(self, probability: float) -> bool:
-        return self._random() < probability
-
-    def below(self, n: int) -> int:
-        return int(self._random() * n)
-
-    def pick(self, options: Sequence[T]) -> T:
-        return options[self.below(len(options))]
-
-    def weighted(self, options: Sequence[tuple[int, float]]) -> int:
-        draw = self._random()
-        for option, weight in options:
-            draw -= weight
-            if draw < 0:
-                return option
-        return options[-1][0]
-
-    def leaf(self) -> int:
-        """One digit or two, equally often; at least 2."""
-        return 2 + self.below(8) if self.chance(0.5) else 10 + self.below(90)
+def leaf(dice: Dice) -> int:
+    """A number of a task: one digit or two, equally often; at least 2."""
+    return 2 + dice.below(8) if dice.chance(0.5) else 10 + dice.below(90)
 
 
 def in_range(tree: Tree) -> bool:
@@ -99,7 +74,7 @@ def _shape(dice: Dice, calls: int) -> Tree:
 
 
 def _fill(shape: Tree, dice: Dice) -> Tree:
-    return dice.leaf() if isinstance(shape, int) else Node(shape.op, _fill(shape.left, dice), _fill(shape.right, dice))
+    return leaf(dice) if isinstance(shape, int) else Node(shape.op, _fill(shape.left, dice), _fill(shape.right, dice))
 
 
 def rows(seed: int = SEED) -> Iterator[tuple[str, dict[str, Any]]]:

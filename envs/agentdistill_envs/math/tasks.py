@@ -10,30 +10,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from agentdistill.env import SPLITS
-from agentdistill.errors import TaskError, unknown
+from agentdistill.errors import TaskError
 from agentdistill.resources import data_dir
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, Task
+from agentdistill_envs.files import check_split, load_files
 from agentdistill_envs.math.grade import last_boxed
 from agentdistill_envs.math.rows import NanoRow
 
 NANO_SYSTEM = "Use the calculator for each operation, then reply with the number."
 FREE_SYSTEM = "Solve the problem. The calculator does one operation a call. Reply with the final answer in \\boxed{}."
 
-HELD_OUT = 0.1
-"""Share of a single file's rows that is ``test``, and again that is ``val``."""
-
 _QUESTIONS = ("question", "problem")
-
-
-def check_split(split: str) -> None:
-    """Raise :class:`TaskError` unless ``split`` is one of train, val and test."""
-    if split not in SPLITS:
-        raise TaskError(unknown("split", split, SPLITS))
 
 
 def load(tasks: str, split: str, calls: tuple[int, int] | None) -> TaskSet:
@@ -52,13 +42,7 @@ def load(tasks: str, split: str, calls: tuple[int, int] | None) -> TaskSet:
         return _nano(split, calls)
     if calls is not None:
         raise TaskError(f"calls={list(calls)} chooses among nano tasks; leave it out with tasks={tasks!r}")
-    path = Path(tasks).expanduser()
-    if path.is_dir():
-        return TaskSet.from_jsonl(path / f"{split}.jsonl", _maker(path.name), env="math", name=path.name, split=split)
-    if path.suffix != ".jsonl" and not path.is_file():
-        message = unknown("task set of env 'math'", tasks, ("nano", "reasoning_gym:<name>"))
-        raise TaskError(f"{message}; or the path of a .jsonl file, or of a directory with {', '.join(f'{name}.jsonl' for name in SPLITS)}")
-    return _share(TaskSet.from_jsonl(path, _maker(path.stem), env="math", split=split), split, path)
+    return load_files(tasks, split, _maker, env="math", names=("nano", "reasoning_gym:<name>"))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -146,19 +130,3 @@ def row_answer(row: dict[str, Any]) -> str:
 
 def _listing(row: dict[str, Any]) -> str:
     return ", ".join(repr(key) for key in row) or "no fields"
-
-
-def _share(tasks: TaskSet, split: str, path: Path) -> TaskSet:
-    """The rows of one file that belong to ``split``, by a hash of the question: adding rows moves no other."""
-    kept = [task for task in tasks if _split_of(task.prompt[-1].content) == split]
-    if not kept:
-        raise TaskError(
-            f"of the {len(tasks)} rows of {str(path)!r} none falls into the split {split!r} (a hash of the question decides: a tenth each "
-            f"for val and test); give a directory with {', '.join(f'{name}.jsonl' for name in SPLITS)} instead"
-        )
-    return TaskSet(tasks.name, kept, split=split)
-
-
-def _split_of(question: str) -> str:
-    place = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) / 2**32
-    return "test" if place < HELD_OUT else "val" if place < 2 * HELD_OUT else "train"

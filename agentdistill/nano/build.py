@@ -79,7 +79,7 @@ class Builder:
         self.say(f"tokenizer: {len(tokenizer)} tokens")
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Train the tokenizer on conversations of the environment and on text for the environments to come."""
+        """Train the tokenizer on conversations of the environment and, if the recipe says so, on general text of code and tools."""
         plain = Renderer(train_tokenizer(["plain"], vocab_size=300))
         share = min(TOKENIZER_SHARE, self.recipe.demonstrations)
         tasks = self.tasks()[:share]
@@ -87,9 +87,9 @@ class Builder:
         for told, flaws in ((False, None), (False, self._flaws()), (True, None)):
             for episode in demonstrate(self.env_class, self.config, plain, tasks, seed=self.recipe.seed, flaws=flaws, told=told):
                 texts.append(conversation_text(plain, episode))
-        texts += python_texts(share, self.recipe.seed)
-        texts += tool_texts(share, self.recipe.seed)
-        return train_tokenizer(texts, vocab_size=self.recipe.vocab_size)
+        if self.recipe.general:
+            texts += [*python_texts(share, self.recipe.seed), *tool_texts(share, self.recipe.seed)]
+        return train_tokenizer(texts, vocab_size=self.recipe.vocab_size, single=self.recipe.single)
 
     def tasks(self) -> Sequence[Any]:
         return list(self.env_class.load_tasks(self.config, "train"))[: self.recipe.demonstrations]

@@ -13,6 +13,10 @@ from agentdistill.train.session import expert_policy
 from agentdistill.types import Episode, Task
 
 
+UNBOUNDED = 1 << 30
+"""Tokens of a demonstration: before there is a tokenizer, each byte counts as one."""
+
+
 def demonstrate(
     env_class: type[AgentEnv],
     config: EnvConfig,
@@ -31,7 +35,7 @@ def demonstrate(
     """
     expert = expert_policy(env_class.expert(config, flaws=flaws), renderer)
     shown = [_told(task) for task in tasks] if told else list(tasks)
-    players = Players(make_env=lambda: env_class(config), policies={"expert": expert}, renderer=renderer)
+    players = Players(make_env=lambda: env_class(config), policies={"expert": expert}, renderer=renderer, max_tokens=UNBOUNDED)
     kind = f"nano-{'told' if told else 'flawed' if flaws is not None else 'expert'}"
     return play(plan(shown, seed=seed, kind=kind, step=0, shares={"expert": 1.0}), players)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from agentdistill.nano.tokenizer import DIGITS, SYMBOLS
 from agentdistill.types import Record
 
 
@@ -44,6 +45,10 @@ class Recipe(Record):
 
     seed: int = 0
     vocab_size: int = 1024
+    single: str = SYMBOLS
+    """Characters that are always tokens of their own."""
+    general: bool = True
+    """Whether the tokenizer is trained on text of code and tools too, beside the environment's own conversations."""
     demonstrations: int = 4096
     """Of each kind; they are drawn from the train split in its order, again and again."""
     shape: Shape = Shape()
@@ -53,4 +58,13 @@ class Recipe(Record):
     """Probabilities of the bad habits in the student's demonstrations, in the words of the environment's expert."""
 
 
-RECIPES: dict[str, Recipe] = {"math": Recipe(flaws={"stop_early": 0.9, "wrong_operator": 0.9, "miscopy": 0.05})}
+RECIPES: dict[str, Recipe] = {
+    "math": Recipe(flaws={"stop_early": 0.9, "wrong_operator": 0.9, "miscopy": 0.05}),
+    "tools": Recipe(
+        vocab_size=1536,
+        single=DIGITS,
+        general=False,
+        demonstrations=2048,
+        flaws={"stop_early": 0.8, "skip_look": 0.2, "wrong_change": 0.3, "miscopy": 0.05},
+    ),
+}

@@ -2,8 +2,8 @@
 
 Three things make an episode cheap and arithmetic learnable:
 
-* digits, operators and brackets are always tokens of their own, so that a number is read digit by digit and an expression symbol by
-  symbol;
+* digits, and where expressions are read operators and brackets, are always tokens of their own, so that a number is read digit by digit
+  and an expression symbol by symbol;
 * everything else may merge, across blanks and line ends too, so that a fixed phrase such as ``"name": "calculator", "arguments": ``
   costs one token;
 * the header of a turn (``assistant`` and its line end) never merges with what follows, so that the text after a generation prompt has
@@ -14,6 +14,7 @@ Every byte is in the vocabulary: any Unicode text survives encoding and decoding
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,8 @@ SPECIAL_TOKENS = (
 
 _HEADER = r"\A(?:system|user|assistant|tool)\n"
 _TAG = r"</?tools>"
-_SINGLE = r"[0-9+\-*/%=<>^&|~!()\[\]{}]"
+DIGITS = "0123456789"
+SYMBOLS = f"{DIGITS}+-*/%=<>^&|~!()[]{{}}"
 _SMALLEST = len(SPECIAL_TOKENS) + 256
 
 
@@ -47,12 +49,13 @@ def chat_template() -> str:
     return Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, single: str = SYMBOLS) -> PreTrainedTokenizerFast:
     """Train the tokenizer and attach the chat template.
 
     Args:
         texts: rendered conversations, best in the proportion in which the models will see them.
         vocab_size: upper bound of the number of tokens, special ones included; small corpora give fewer.
+        single: characters that are always tokens of their own.
 
     Raises:
         ValueError: ``vocab_size`` has no room for the bytes and special tokens.
@@ -65,7 +68,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> PreTrain
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(f"{_HEADER}|{_TAG}|{_SINGLE}"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(f"{_HEADER}|{_TAG}|[{re.escape(single)}]"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -91,8 +94,6 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> PreTrain
 
 def _segments(texts: Iterable[str]) -> Iterable[str]:
     """What lies between special tokens: the trainer itself does not cut there."""
-    import re
-
     border = re.compile("|".join(re.escape(token) for token in SPECIAL_TOKENS))
     for text in texts:
         yield from (piece for piece in border.split(text) if piece)

@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import transformers
@@ -24,7 +24,7 @@ from agentdistill.credit import rows
 from agentdistill.env import AgentEnv, EnvConfig
 from agentdistill.errors import ConfigError, UsageError, boundary, unknown
 from agentdistill.nano.corpus import python_texts, tool_texts
-from agentdistill.nano.demonstrations import demonstrate
+from agentdistill.nano.demonstrations import demonstrate, right_moves
 from agentdistill.nano.fit import Kind, fit, new_model
 from agentdistill.nano.recipe import RECIPES, Recipe
 from agentdistill.nano.tokenizer import train_tokenizer
@@ -98,10 +98,10 @@ class Builder:
         """Token rows of each kind of demonstration."""
         found: dict[Kind, list[Sample]] = {}
         for kind in kinds:
-            flaws = self._flaws() if kind == "flawed" else None
+            flaws = {"flawed": self._flaws(), "mended": dict(self.recipe.slips)}.get(kind)
             tasks = self.tasks()
             episodes = demonstrate(self.env_class, self.config, renderer, tasks, seed=self.recipe.seed, flaws=flaws, told=kind == "told")
-            found[kind] = rows(episodes)
+            found[kind] = right_moves(episodes) if kind == "mended" else rows(episodes)
             tokens = sum(len(sample) for sample in found[kind]) / len(found[kind])
             rate = sum(bool(episode.success) for episode in episodes) / len(episodes)
             self.say(f"{len(episodes)} {kind} demonstrations: {tokens:.0f} tokens each, {rate:.3f} succeed")
@@ -111,7 +111,8 @@ class Builder:
         """Train, save and score one model; returns its score card."""
         recipe = self.recipe.teacher if role == "teacher" else self.recipe.student
         renderer = Renderer(tokenizer)
-        kinds: list[Kind] = ["expert", "told"] if recipe.expert == 1 and not recipe.flawed_tail else ["expert", "flawed", "told"]
+        wanted = {"expert": True, "flawed": recipe.expert < 1 or recipe.flawed_tail > 0, "mended": recipe.mended > 0, "told": True}
+        kinds: list[Kind] = [kind for kind in get_args(Kind) if wanted[kind]]
         demonstrations = self.demonstrations(renderer, kinds)
         seed = self.recipe.seed * 2 + (role == "student")
         model = new_model(tokenizer, self.recipe.shape, seed)

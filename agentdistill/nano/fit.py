@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from agentdistill.nano.recipe import Shape, Training
 from agentdistill.types import Sample
 
-Kind = Literal["expert", "flawed", "told"]
+Kind = Literal["expert", "flawed", "mended", "told"]
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, shape: Shape, seed: int) -> LlamaForCausalLM:
@@ -83,10 +83,12 @@ def pace(step: int, training: Training) -> float:
 def draw(demonstrations: Mapping[Kind, Sequence[Sample]], training: Training, step: int, rng: np.random.Generator) -> list[Sample]:
     """One batch, in the recipe's proportions at this step."""
     expert = 0.0 if step >= training.steps * (1 - training.flawed_tail) else training.expert
+    rest = 1 - training.told - training.mended
     shares: dict[Kind, float] = {
         "told": training.told,
-        "expert": (1 - training.told) * expert,
-        "flawed": (1 - training.told) * (1 - expert),
+        "expert": rest * expert,
+        "flawed": rest * (1 - expert),
+        "mended": training.mended,
     }
     kinds = list(shares)
     drawn = rng.choice(len(kinds), size=training.batch, p=[shares[kind] for kind in kinds])

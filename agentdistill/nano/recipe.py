@@ -36,6 +36,8 @@ class Training(Record):
     """Share of optimal demonstrations; the rest is flawed."""
     flawed_tail: float = 0.0
     """Last share of the steps that sees, of the demonstrations without a hint, flawed ones only."""
+    mended: float = 0.0
+    """Share of demonstrations that slip now and then, of which only the right moves are learned: what to do after a mistake."""
     told: float = 0.1
     """Share of optimal demonstrations whose prompt carries the answer as a hint."""
 
@@ -56,6 +58,8 @@ class Recipe(Record):
     student: Training = Training(steps=500, expert=0.5, flawed_tail=0.2)
     flaws: dict[str, float] = Field(default_factory=dict)
     """Probabilities of the bad habits in the student's demonstrations, in the words of the environment's expert."""
+    slips: dict[str, float] = Field(default_factory=dict)
+    """The same for the mistakes in mended demonstrations."""
 
 
 RECIPES: dict[str, Recipe] = {
@@ -65,6 +69,8 @@ RECIPES: dict[str, Recipe] = {
         single=DIGITS,
         general=False,
         demonstrations=2048,
+        teacher=Training(steps=700, mended=0.2),
         flaws={"stop_early": 0.8, "skip_look": 0.2, "wrong_change": 0.3, "miscopy": 0.05},
+        slips={"skip_look": 0.15, "miscopy": 0.1},
     ),
 }

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"agentdistill {__version__}")
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (_add_train_and_eval, _add_env_and_method, _add_episode, _add_nano):
+    for add in (_add_train_and_eval, _add_env_and_method, _add_task, _add_episode, _add_nano):
         add(commands)
     return top
 
@@ -74,6 +74,20 @@ def _add_env_and_method(commands: Commands) -> None:
     for each, module in ((env_list, "env"), (env_check, "env"), (method_list, "method"), (method_show, "method")):
         each.add_argument("--json", action="store_true", help="print JSON")
         each.set_defaults(module=module)
+
+
+def _add_task(commands: Commands) -> None:
+    """What is asked."""
+    task = commands.add_parser("task", help="tasks: list, show").add_subparsers(dest="action", metavar="action", required=True)
+    task_list = task.add_parser("list", help="the first tasks of a split")
+    task_show = task.add_parser("show", help="one task, with what is hidden from the student")
+    task_show.add_argument("id", metavar="ID")
+    task_show.add_argument("--graph", action="store_true", help="draw how it hangs together")
+    words = "env=NAME and env.key=value as in train; split=train|val|test"
+    for each, more in ((task_list, ", limit=N"), (task_show, "; default: wherever it is found")):
+        each.add_argument("overrides", nargs="*", metavar="key=value", help=words + more)
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.set_defaults(module="task")
 
 
 def _add_episode(commands: Commands) -> None:

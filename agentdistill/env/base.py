@@ -30,6 +30,8 @@ from agentdistill.errors import unknown
 from agentdistill.types import Message, NameOrPath, PluginConfig, StopReason, Task, ToolResult, ToolSpec, Views
 
 if TYPE_CHECKING:
+    import networkx
+
     from agentdistill.taskset import TaskSet
 
 SPLITS = ("train", "val", "test")
@@ -138,6 +140,18 @@ class AgentEnv(gymnasium.Env[Observation, Message]):
             NotImplementedError: the environment has none for these tasks.
         """
         raise NotImplementedError(f"environment {cls.name!r} has no scripted expert")
+
+    @classmethod
+    def task_graph(cls, config: Any, task: Task) -> networkx.DiGraph[str]:
+        """How a task hangs together, to be drawn: what is given, what has to be done, what comes of it.
+
+        Node attributes: ``kind``; ``step``, the 1-based place in optimal play, of what has to be done; ``label``, where the node's own name
+        is not what should be shown.
+
+        Raises:
+            NotImplementedError: the environment draws no graphs of these tasks.
+        """
+        raise NotImplementedError(f"environment {cls.name!r} draws no graphs of these tasks")
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:

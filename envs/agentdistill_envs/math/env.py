@@ -18,6 +18,7 @@ import json
 from functools import lru_cache
 from typing import Any, Self
 
+import networkx as nx
 from pydantic import Field, model_validator
 
 from agentdistill.env import EnvConfig, Observation, Reply, ToolEnv, tool
@@ -28,7 +29,7 @@ from agentdistill_envs.math.expert import MathExpert, best_move, tree_of
 from agentdistill_envs.math.expression import render
 from agentdistill_envs.math.generated import PREFIX, grade_generated, load_generated
 from agentdistill_envs.math.grade import grade_exact, grade_value
-from agentdistill_envs.math.progress import Progress
+from agentdistill_envs.math.progress import Progress, expression_graph
 from agentdistill_envs.math.tasks import load
 
 
@@ -74,6 +75,12 @@ class MathEnv(ToolEnv):
         if config.tasks != "nano":
             raise NotImplementedError(f"env 'math' has a scripted expert for tasks='nano' only, not for tasks={config.tasks!r}")
         return MathExpert(flaws)
+
+    @classmethod
+    def task_graph(cls, config: MathConfig, task: Task) -> nx.DiGraph[str]:
+        if "expression" not in task.data:
+            raise NotImplementedError("env 'math' draws graphs of nano tasks only")
+        return expression_graph(tree_of(task))
 
     @tool
     def calculator(self, expression: str) -> str:

@@ -12,6 +12,8 @@ from functools import lru_cache
 from itertools import zip_longest
 from typing import Self
 
+import networkx as nx
+
 from agentdistill.env import ToolError
 from agentdistill.types import Message, ToolCall
 from agentdistill_envs.math.calculator import Number, Operation, read, show
@@ -51,6 +53,22 @@ def plan(tree: Tree) -> tuple[tuple[Step, str], ...]:
         for node in nodes
     ]
     return tuple((step, step.operation().key) for step in steps)
+
+
+def expression_graph(tree: Tree) -> nx.DiGraph[str]:
+    """Numbers, operations in the order of work, and their values, for drawing (see ``AgentEnv.task_graph``)."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for index, (step, _) in enumerate(plan(tree)):
+        operation = step.operation()
+        graph.add_node(f"step {index}", kind="look", step=index + 1, label=str(operation))
+        for side, number, before in (("left", step.left, step.left_step), ("right", step.right, step.right_step)):
+            source = f"value {before}" if before is not None else f"{side} of {index}"
+            if before is None:
+                graph.add_node(source, kind="given", label=str(number))
+            graph.add_edge(source, f"step {index}")
+        graph.add_node(f"value {index}", kind="value", label=show(operation.result()))
+        graph.add_edge(f"step {index}", f"value {index}")
+    return graph
 
 
 class Progress:

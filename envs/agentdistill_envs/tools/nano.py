@@ -29,7 +29,7 @@ def rows(seed: int = SEED) -> Iterator[tuple[str, dict[str, Any]]]:
     dice = Dice(seed)
     for split, size in SIZES.items():
         for index in range(size):
-            yield split, {"id": f"nano-{split}-{index:04d}", **draw(dice, dice.weighted(TURNS))}
+            yield split, {"id": f"tools-{split}-{index:04d}", **draw(dice, dice.weighted(TURNS))}
 
 
 def write(directory: Path, seed: int = SEED) -> None:

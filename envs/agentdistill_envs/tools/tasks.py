@@ -93,6 +93,6 @@ def _sampled(split: str, horizon: tuple[int, int], count: int) -> TaskSet:
     def make(index: int) -> Task:
         dice = Dice(_FIRST_SEED[split] + index)
         row = draw(dice, low + index % (high - low + 1))
-        return make_task({"id": f"sampled-{split}-{index}", **row})
+        return make_task({"id": f"tools-sampled-{split}-{index}", **row})
 
     return TaskSet.from_source(f"sampled turns {low}-{high}", make, count, split=split)

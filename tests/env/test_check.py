@@ -9,7 +9,7 @@ from agentdistill.env import AgentEnv, Reply, check_env
 from agentdistill.env.check.actions import call
 from agentdistill.errors import ConfigError, PluginError, TaskError
 from agentdistill.taskset import TaskSet
-from agentdistill.types import Message, ToolSpec
+from agentdistill.types import Message, ToolSpec, Views
 
 from . import broken_play, broken_setup
 from .breaks import BROKEN
@@ -141,3 +141,28 @@ def test_an_observation_outside_its_space_is_refused():
 
     with pytest.raises(PluginError, match="outside the observation space; raise the bounds"):
         check_env(Verbose)
+
+
+class Lottery(Shop):
+    """Pays for half of the right answers."""
+
+    promise = 0.5
+
+    def answer(self, message: Message) -> Reply:
+        if not message.content.strip().isdigit():
+            return super().answer(message)
+        won = bool(self.np_random.random() < 0.5)
+        return Reply(parts={"luck": float(won)}, done=True, success=won)
+
+    def views(self) -> Views:
+        return Views(value=0.0 if self.over else self.promise)
+
+
+class CrookedLottery(Lottery):
+    promise = 0.9
+
+
+def test_a_value_is_an_expectation_where_chance_has_a_part():
+    check_env(Lottery)
+    with pytest.raises(PluginError, match=r"promises a value of 0.9 .* gets 0\.\d\d on average over 64 seeds"):
+        check_env(CrookedLottery)

@@ -103,11 +103,11 @@ def _play(tasks: TaskSet, players: Players, config: EvaluateConfig, *, kind: str
 def _student(config: EvaluateConfig) -> tuple[HFPolicy, Renderer, int | None]:
     """The player, and the training steps of the checkpoint that it plays with."""
     device = resolve_device(config.device)
-    renderer = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
+    renderer = Renderer(load_tokenizer(config.student.path, env=config.env.entry_point, role="student"))
 
     def load(in_full: bool) -> PreTrainedModel:
         dtype = student_dtype(config.student, device, in_full=in_full)
-        return load_model(config.student.path, env=config.env.name, role="student", dtype=dtype, device=device)
+        return load_model(config.student.path, env=config.env.entry_point, role="student", dtype=dtype, device=device)
 
     if config.run is None:
         return player_of(load(False), renderer, config.rollout, name="student"), renderer, None

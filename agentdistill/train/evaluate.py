@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
 from typing import TYPE_CHECKING
 
 from agentdistill.config import compose_train
@@ -20,6 +19,7 @@ from agentdistill.taskset import TaskSet
 from agentdistill.train.parts import success_rate
 from agentdistill.train.session import env_class_of, player_of, players_of, student_dtype, tasks_of
 from agentdistill.train.state import load_checkpoint
+from agentdistill.train.stats import pass_at
 from agentdistill.types import Episode, Record, Sampling
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def pass_at_k(episodes: Sequence[Episode]) -> dict[int, float]:
         return {}
     found, k = {}, 1
     while k <= min(len(verdicts) for verdicts in groups.values()):
-        rates = [1 - comb(len(verdicts) - sum(verdicts), k) / comb(len(verdicts), k) for verdicts in groups.values()]
+        rates = [pass_at(len(verdicts), sum(verdicts), k) for verdicts in groups.values()]
         found[k] = sum(rates) / len(rates)
         k *= 2
     return found

@@ -19,7 +19,7 @@ def told(*overrides: str) -> str:
     ("override", "sentence"),
     [
         # options
-        ("env=toyy", "no env 'toyy'; available: math, other, toy; did you mean 'toy'?"),
+        ("env=toyy", "no env 'toyy'; available: math, math34, math4, other, toy; did you mean 'toy'?"),
         ("env=null", "no env 'null'; available: math, other, toy"),
         ("env=[1]", "no env '[1]'; available: math, other, toy"),
         ("learner=loar", "no learner 'loar'; available: full, lora; did you mean 'lora'?"),

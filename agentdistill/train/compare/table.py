@@ -58,7 +58,7 @@ def _state(found: Results) -> str:
     if found.missing:
         told.append(f"{_runs_are(found.missing)} still missing; the same `agentdistill compare` command goes on.")
     if found.failed:
-        told.append(f"{_runs_are(found.failed)} **failed**; they are named below and have no part in any figure.")
+        told.append(f"{found.failed} run{'s' * (found.failed != 1)} **failed**, named below, without a part in any figure.")
     return " ".join(told)
 
 
@@ -84,9 +84,9 @@ def _protocol(found: Results) -> str:
         f"**Tokens to {protocol.target:g} sampled.** On the straight line between the last measurement below {protocol.target:g} and the "
         f"first at or above it. A run without one is censored: `> {reported:,}`. Medians rank censored runs above all others and are "
         "censored where the middle is.",
-        "**Intervals** are of 95 %. Over seeds: Student's t over the reported runs, of which the column says how many there are; with few of "
-        "them it is wide, as it should be. Over tasks: bootstrap (2,000 draws) of each task's share over all its plays in all runs; where all "
-        "plays of all tasks agree it has no width and says nothing. Of one run's greedy success: Wilson. "
+        "**Intervals** are of 95 %. Over seeds: Student's t over the reported runs, of which the column says how many there are; with few "
+        "of them it is wide, as it should be. Over tasks: bootstrap (2,000 draws) of each task's share over all its plays in all runs; "
+        "where all plays of all tasks agree it has no width and says nothing. Of one run's greedy success: Wilson. "
         "pass@k is the unbiased estimate 1 − C(n−c, k)/C(n, k) of Chen et al. (arXiv 2107.03374).",
     ]
     return "\n".join(f"* {line}" for line in lines)

@@ -108,7 +108,7 @@ def _campaign(comparison: Comparison, jobs: int) -> int:
 
 def _closing(found: Results, path: Path) -> str:
     """What there is and what is not."""
-    lines = [f"{found.missing} runs are still missing; the same compare command goes on"] if found.missing else []
+    lines = [f"runs still missing: {found.missing}; the same compare command goes on"] if found.missing else []
     for arm in found.arms:
         lines += [f"failed: {run.run}: {run.why}" for run in (*arm.tuning, *arm.runs) if run.state == "failed"]
     return "\n".join([*lines, f"Report: {path / 'report.md'}    Chart: {path / 'plot.svg'}"])

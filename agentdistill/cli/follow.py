@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from agentdistill.cli.main import main
 from agentdistill.clock import ThreadExecutor
 
+STDIN = 0
+"""Its number."""
+
 
 def follow(argv: Sequence[str]) -> int:
     """Run the command; its exit code."""
@@ -22,7 +25,7 @@ def follow(argv: Sequence[str]) -> int:
 
 
 def _wait_for_the_end() -> None:
-    while os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 4096):
+    while os.read(STDIN, 4096):
         continue
     os.kill(os.getpid(), signal.SIGTERM)
 

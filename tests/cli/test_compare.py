@@ -180,7 +180,7 @@ def test_a_signal_stops_it_with_a_checkpoint_of_every_run_and_a_run_that_fails_i
     assert process.returncode == 143
     assert "Traceback" not in out + err
     assert "stopped, goes on another time" in out
-    assert "1 runs are still missing" in out
+    assert "runs still missing: 1;" in out
     assert is_free(run)
     for checkpoint in (run / "checkpoints").glob("*/model.safetensors"):
         checkpoint.write_bytes(b"damaged")

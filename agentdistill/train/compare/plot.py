@@ -27,23 +27,34 @@ STYLE = (
 
 
 def plot(found: Results) -> str:
-    """The chart as a file of its own."""
-    budget, title = found.protocol.budget, f"Sampled success on held-out tasks: {found.name}"
-    shown = [(index, arm) for index, arm in enumerate(found.arms) if arm.done]
-    told = "; ".join(f"{arm.name} ends at {arm.sampled:.2f}" for _, arm in shown) or "no run is done"
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' height='{HEIGHT}' role='img' "
+    """The chart as a file of its own: a panel an environment, in which the same place in the legend has the same look."""
+    title = f"Sampled success on held-out tasks: {found.name}"
+    panels: dict[str, list[ArmResult]] = {}
+    for arm in found.arms:
+        panels.setdefault(str(arm.settings["env"]["name"]), []).append(arm)
+    told = "; ".join(f"{arm.name} ends at {arm.sampled:.2f}" for arm in found.arms if arm.sampled is not None) or "no run is done"
+    drawn, top = [], 0
+    for name, arms in panels.items():
+        heading = f"{title}, {name}" if len(panels) > 1 else title
+        drawn.append(f"<g transform='translate(0 {top})'>{_panel(heading, arms, found)}</g>")
+        top += max(HEIGHT, TOP + 50 + 40 * len(arms))
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {top}' width='{WIDTH}' height='{top}' role='img' "
         f"aria-label='{escape(f'{title}. {told}', quote=True)}'><style>{STYLE}</style>"
-        f"<rect width='{WIDTH}' height='{HEIGHT}' fill='#fff'/>",
-        f"<text x='{LEFT}' y='28' class='title'>{escape(title)}</text>",
-        _axes(budget),
-    ]
-    grids = {index: points(arm, budget) for index, arm in shown}
-    parts += [_band(grids[index], index, budget) for index, _ in shown]
-    parts += [_line(grids[index], index, budget) for index, _ in shown]
+        f"<rect width='{WIDTH}' height='{top}' fill='#fff'/>{''.join(drawn)}</svg>\n"
+    )
+
+
+def _panel(heading: str, arms: Sequence[ArmResult], found: Results) -> str:
+    budget, seeds = found.protocol.budget, found.protocol.seeds
+    grids = {index: points(arm, budget) for index, arm in enumerate(arms) if arm.done}
+    parts = [f"<text x='{LEFT}' y='28' class='title'>{escape(heading)}</text>", _axes(budget)]
+    parts += [_band(grid, index, budget) for index, grid in grids.items()]
+    parts += [_line(grid, index, budget) for index, grid in grids.items()]
     parts.append(_target(found.protocol.target))
-    parts += [_legend(row, index, arm, found.protocol.seeds) for row, (index, arm) in enumerate(enumerate(found.arms))]
-    return "".join(parts) + "</svg>\n"
+    parts += [_legend(index, arm, seeds) for index, arm in enumerate(arms)]
+    note = f"<text x='{LEFT + PLOT + 44}' y='{TOP + 16 + 40 * len(arms)}' class='small'>line: mean; band: range of seeds</text>"
+    return "".join([*parts, note])
 
 
 def points(arm: ArmResult, budget: int) -> list[tuple[float, float, float, float]]:
@@ -121,8 +132,8 @@ def _mark(x: float, y: float, index: int) -> str:
     return f"<polygon points='{' '.join(f'{x + right:.1f},{y + down:.1f}' for right, down in corners)}' {fill}/>"
 
 
-def _legend(row: int, index: int, arm: ArmResult, seeds: int) -> str:
-    x, y = LEFT + PLOT + 44, TOP + 10 + row * 40
+def _legend(index: int, arm: ArmResult, seeds: int) -> str:
+    x, y = LEFT + PLOT + 44, TOP + 10 + index * 40
     runs = f"{arm.done} of {seeds} seed{'s' * (seeds != 1)}" + ("" if arm.lr is None else f", lr {arm.lr:g}")
     line = f"<line x1='{x}' x2='{x + 34}' y1='{y}' y2='{y}' {_stroke(index)}/>{_mark(x + 17, y, index)}"
     return (

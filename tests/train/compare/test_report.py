@@ -140,9 +140,9 @@ def test_the_results_hold_every_run_and_every_task(comparison):
 def test_the_chart_has_a_line_and_a_band_for_each_arm_inside_its_frame(comparison):
     found = write(comparison)
     root = ET.fromstring((comparison.path / "plot.svg").read_text())
-    space = {"s": "http://www.w3.org/2000/svg"}
-    lines = root.findall("s:polyline", space)
-    bands = [each for each in root.findall("s:polygon", space) if "fill-opacity" in each.attrib]
+    space = "{http://www.w3.org/2000/svg}"
+    lines = list(root.iter(f"{space}polyline"))
+    bands = [each for each in root.iter(f"{space}polygon") if "fill-opacity" in each.attrib]
     assert (len(lines), len(bands)) == (3, 3)
     assert len({line.attrib["stroke"] for line in lines}) == 3
     assert len({line.attrib.get("stroke-dasharray") for line in lines}) == 3
@@ -158,6 +158,25 @@ def test_the_chart_has_a_line_and_a_band_for_each_arm_inside_its_frame(compariso
     grid = {x: (mean, low, high) for x, mean, low, high in points(found.arms[0], 1000)}
     assert grid[400.0] == pytest.approx(((0.5 + 0.26 + 0.2 / 3) / 3, 0.2 / 3, 0.5))
     assert max(grid) == 1000.0
+
+
+def test_each_environment_has_a_panel_in_which_a_method_looks_the_same(tmp_path):
+    found, _ = read([f"runs_dir={tmp_path}", "name=c", "seeds=1", "budget=1000", "method=opd,grpo", "env=math34,math4", "lr=1e-3"])
+    found.hold()
+    for arm in found.arms:
+        a_run(found.path, f"{arm.name}-lr0.001-seed0", SLOW, GOOD)
+    write(found)
+    root = ET.fromstring((found.path / "plot.svg").read_text())
+    panels = [each for each in root if each.tag.endswith("}g")]
+    looks = []
+    for panel, env in zip(panels, ("math34", "math4"), strict=True):
+        texts = [text.text or "" for text in panel.iter("{http://www.w3.org/2000/svg}text")]
+        assert texts[0].endswith(f": c, {env}")
+        assert [text for text in texts if text.endswith(f"-{env}")] == [f"opd-{env}", f"grpo-{env}"]
+        looks.append([line.attrib["stroke"] for line in panel.iter("{http://www.w3.org/2000/svg}polyline")])
+    assert looks[0] == looks[1]
+    assert len(set(looks[0])) == 2
+    assert float(root.attrib["height"]) == 2 * HEIGHT
 
 
 def test_an_empty_comparison_has_a_page_and_a_chart_too(tmp_path):

@@ -9,6 +9,7 @@ the next start, from its checkpoint.
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from agentdistill.train.compare.jobs import Child, Launcher, Process, last_words
 from agentdistill.train.compare.outcome import Outcome, read_outcome
 from agentdistill.train.compare.protocol import Arm, Comparison, Job
 
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+"""Exit codes of a run that was asked to stop; the last two, where it had hardly begun."""
 PATIENCE = 0.2
 """Seconds between looks at the processes."""
 
@@ -130,7 +133,7 @@ class Campaign:
             if code == 0 and (outcome := self.outcome(job)) is not None:
                 self.state.failures.pop(name, None)
                 self.say(f"{self._title(job)}: sampled success {outcome.sampled:.3f} after {outcome.tokens:,} tokens")
-            elif self.stop_requested is not None and code in (130, 143):
+            elif self.stop_requested is not None and code in STOPPED:
                 self.say(f"{self._title(job)}: stopped, goes on another time")
             else:
                 self.state.failures[name] = last_words(self._log(job), code)

@@ -25,6 +25,7 @@ class Trainer:
         self.started: list[list[str]] = []
         self.at_once = 0
         self.most_at_once = 0
+        self.stopped_with = 143
 
     def __call__(self, words: list[str], log: Path) -> Played:
         self.started.append(words)
@@ -45,7 +46,7 @@ class Played:
         name, folder = self.words["run"], Path(self.words["runs_dir"])
         if self.stopped:
             (folder / name).mkdir()
-            return 143
+            return self.trainer.stopped_with
         if code := self.trainer.fail.get(name):
             self.log.parent.mkdir(exist_ok=True)
             self.log.write_text("step 1/9\nagentdistill: error: the teacher has left\n")
@@ -147,9 +148,11 @@ def test_an_arm_whose_tuning_failed_altogether_has_no_reported_runs(tmp_path):
     assert "ended by signal 9" in text
 
 
-def test_a_stop_reaches_every_process_and_the_rest_waits(tmp_path):
+@pytest.mark.parametrize("code", [130, 143, -2, -15])
+def test_a_stop_reaches_every_process_and_the_rest_waits(tmp_path, code):
     comparison = a_comparison(tmp_path, "method=opd,grpo", "lr=1e-3")
     trainer, said = Trainer({"seed": 0.5}), []
+    trainer.stopped_with = code
     campaign = Campaign(comparison, jobs=2, say=said.append, launch=trainer, clock=ManualClock())
     plain = campaign._start
 

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"agentdistill {__version__}")
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (_add_train_and_eval, _add_env_and_method, _add_task, _add_episode, _add_nano):
+    for add in (_add_train_and_eval, _add_compare, _add_env_and_method, _add_task, _add_episode, _add_nano):
         add(commands)
     return top
 
@@ -58,6 +58,26 @@ def _add_train_and_eval(commands: Commands) -> None:
     evaluate.add_argument("--json", action="store_true", help="print the figures as JSON")
     evaluate.add_argument("--print-config", action="store_true", help="print each value and where it comes from, and stop")
     evaluate.set_defaults(module="evaluate")
+
+
+def _add_compare(commands: Commands) -> None:
+    """Several runs under one protocol."""
+    compare = commands.add_parser(
+        "compare",
+        help="methods side by side under one protocol",
+        description="Compare methods: tune each arm's learning rate on one seed, then run the reported seeds at equal budgets of training "
+        "tokens. The same command goes on with a comparison that was stopped. `compare show NAME` prints the table again.",
+    )
+    compare.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="method=opd,grpo env=math34,math4: what is compared, every combination is an arm; lr=3e-4,6e-4: the grid, lr.grpo=1e-4,3e-4 "
+        "that of the arms with this option; name= seeds= tuning_seed= budget= tuning_budget= every= tasks= plays= samples= target= "
+        "criterion= split= tuning_split= steps=: the protocol; jobs=2: runs at the same time; anything else goes to train, for all arms",
+    )
+    compare.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
+    compare.set_defaults(module="compare")
 
 
 def _add_env_and_method(commands: Commands) -> None:

@@ -77,7 +77,7 @@ def _train(composed: Composed) -> int:
             os.write(2, STOPPING)  # not through the panel, whose locks the interrupted code may hold
 
         try:
-            with _handling(stop):
+            with handling(stop):
                 train(parts, recorder)
         except Interrupted as interrupted:
             return _stopped(progress, str(interrupted), interrupted.signal, composed.config, recorder.run.name)
@@ -93,7 +93,7 @@ def _train(composed: Composed) -> int:
 
 
 @contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Interrupt and termination go to ``handler`` inside the block, and to whoever had them before behind it."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

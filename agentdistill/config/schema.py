@@ -155,7 +155,7 @@ class SamplerConfig(Settings):
     """The environment's scripted expert."""
     teacher: float = Field(default=0.0, ge=0, le=1)
     demonstrations: int | None = Field(default=None, ge=1)
-    """Draw the expert's and teacher's tasks from a fixed set of this many, made once. ``None``: fresh ones each step."""
+    """Expert and teacher play this many episodes, once, and every step draws from those. ``None``: fresh ones each step."""
     only_successes: bool = True
     """Leave out expert and teacher episodes that did not succeed."""
 
@@ -260,8 +260,18 @@ class EvalConfig(Settings):
     """At most this many tasks, the first ones of the split."""
     every: int = Field(default=10, ge=0)
     """Steps between measurements on ``progress_split``, for the curve. 0: none."""
+    every_tokens: int | None = Field(default=None, ge=1)
+    """Measure that curve after so many training tokens (see ``budget``) instead of so many steps, and once more at the end.
+    ``None``: by steps."""
     progress_split: str = "val"
     progress_tasks: int = Field(default=96, ge=1)
+    progress_samples: int = Field(default=0, ge=0)
+    """Plays of each of those at temperature 1, beside the greedy one. 0: the curve is of greedy success alone."""
+    samples: int = Field(default=1, ge=1)
+    """Plays of each task at temperature 1 after training."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of every held-out play, so that runs of different seeds, and all points of a curve, have the same draws.
+    ``None``: the run's own seed, and other draws at each point."""
 
 
 class TrainConfig(Settings):
@@ -273,6 +283,10 @@ class TrainConfig(Settings):
     resume: bool = False
     seed: int = Field(default=0, ge=0)
     steps: int = Field(default=60, ge=1)
+    budget: int | None = Field(default=None, ge=1)
+    """Training tokens after which the run ends, at the first step that reaches them; ``steps`` still is the most it takes. They are all
+    tokens that the student sampled in training, and of other players' episodes the sampled tokens that it was shown to train on, each
+    time it was. ``None``: no such end."""
     checkpoint_every: int = Field(default=10, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     annotate: int = Field(default=8, ge=0)

@@ -1,6 +1,8 @@
 """A run on disk: episodes, feedback and annotations; metrics; checkpoints; the report."""
 
-from agentdistill.store._names import list_runs
+from agentdistill.store._disk import replace_text
+from agentdistill.store._lock import RunLock
+from agentdistill.store._names import list_runs, require_name
 from agentdistill.store.checkpoints import Checkpoint, list_checkpoints, load_checkpoint, newest_checkpoint, sweep, write_checkpoint
 from agentdistill.store.episodes import EpisodeStore
 from agentdistill.store.heads import EpisodeHead, Where
@@ -13,11 +15,14 @@ __all__ = [
     "EpisodeHead",
     "EpisodeStore",
     "Run",
+    "RunLock",
     "Where",
     "list_checkpoints",
     "list_runs",
     "load_checkpoint",
     "newest_checkpoint",
+    "replace_text",
+    "require_name",
     "sweep",
     "transcript",
     "write_checkpoint",

@@ -76,3 +76,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def replace_text(path: Path, text: str) -> None:
+    """:func:`replace_file` with UTF-8 text."""
+    replace_file(path, text.encode())

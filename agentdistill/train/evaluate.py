@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
 from typing import TYPE_CHECKING
 
 from agentdistill.config import compose_train
@@ -20,6 +19,7 @@ from agentdistill.taskset import TaskSet
 from agentdistill.train.parts import success_rate
 from agentdistill.train.session import env_class_of, player_of, players_of, student_dtype, tasks_of
 from agentdistill.train.state import load_checkpoint
+from agentdistill.train.stats import pass_at
 from agentdistill.types import Episode, Record, Sampling
 
 if TYPE_CHECKING:
@@ -103,11 +103,11 @@ def _play(tasks: TaskSet, players: Players, config: EvaluateConfig, *, kind: str
 def _student(config: EvaluateConfig) -> tuple[HFPolicy, Renderer, int | None]:
     """The player, and the training steps of the checkpoint that it plays with."""
     device = resolve_device(config.device)
-    renderer = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
+    renderer = Renderer(load_tokenizer(config.student.path, env=config.env.entry_point, role="student"))
 
     def load(in_full: bool) -> PreTrainedModel:
         dtype = student_dtype(config.student, device, in_full=in_full)
-        return load_model(config.student.path, env=config.env.name, role="student", dtype=dtype, device=device)
+        return load_model(config.student.path, env=config.env.entry_point, role="student", dtype=dtype, device=device)
 
     if config.run is None:
         return player_of(load(False), renderer, config.rollout, name="student"), renderer, None
@@ -133,7 +133,7 @@ def pass_at_k(episodes: Sequence[Episode]) -> dict[int, float]:
         return {}
     found, k = {}, 1
     while k <= min(len(verdicts) for verdicts in groups.values()):
-        rates = [1 - comb(len(verdicts) - sum(verdicts), k) / comb(len(verdicts), k) for verdicts in groups.values()]
+        rates = [pass_at(len(verdicts), sum(verdicts), k) for verdicts in groups.values()]
         found[k] = sum(rates) / len(rates)
         k *= 2
     return found

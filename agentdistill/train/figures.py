@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from agentdistill.clock import Clock
 from agentdistill.credit import CreditReport
 from agentdistill.learner import LossReport, StepReport
-from agentdistill.train.parts import success_rate
-from agentdistill.types import Author, Episode, EpisodeGroup, Feedback, Record
+from agentdistill.train.parts import Parts, success_rate
+from agentdistill.types import AUTHORS, Author, Episode, EpisodeGroup, Feedback, Record
 
 
 class Summary(Record):
@@ -33,8 +34,12 @@ class Summary(Record):
     eval_tasks: int
     student_tokens: int
     """Sampled by the student in training."""
+    training_tokens: int
+    """What ``budget`` counts: those, and the sampled tokens of others' episodes that the student was trained on, each time."""
     teacher_tokens: int
-    """Read or sampled by the teacher."""
+    """Read or sampled by the teacher; a fixed set of demonstrations counts once."""
+    stopped_by: Literal["steps", "budget"]
+    """What ended the run."""
     episodes: int
     """Played in training."""
     failed_episodes: int
@@ -51,7 +56,10 @@ class Counters:
 
     step: int = 0
     student_tokens: int = 0
+    training_tokens: int = 0
     teacher_tokens: int = 0
+    demonstration_tokens: int = 0
+    """Sampled by the teacher for a fixed set, once."""
     episodes: int = 0
     failed_episodes: int = 0
     skipped_steps: int = 0
@@ -60,11 +68,21 @@ class Counters:
     success_before: float | None = None
     success_sampled_before: float | None = None
 
-    def count(self, record: StepRecord, *, dense_tokens: int) -> None:
+    def count(self, record: StepRecord, parts: Parts) -> None:
         """Add what one step played and what the teacher read and wrote for it."""
         episodes = [episode for group in record.groups for episode in group.episodes]
-        self.student_tokens += tokens_of("student", episodes)
-        self.teacher_tokens += tokens_of("teacher", episodes) + dense_tokens + sum(each.cost.tokens for each in record.feedback.values())
+        student = tokens_of("student", episodes)
+        self.student_tokens += student
+        self.training_tokens += student + sum(
+            tokens_of(author, [episode for episode in episodes if episode.status.trainable and parts.may_train(episode)])
+            for author in AUTHORS
+            if author != "student"
+        )
+        self.demonstration_tokens = tokens_of("teacher", parts.demonstrations)
+        if not parts.demonstrations:  # else they are replayed
+            self.teacher_tokens += tokens_of("teacher", episodes)
+        self.teacher_tokens += sum(each.cost.tokens for each in record.feedback.values())
+        self.teacher_tokens += 0 if parts.dense_teacher is None else parts.dense_teacher.take()
         self.episodes += len(episodes)
         self.failed_episodes += sum(not episode.status.trainable for episode in episodes)
         self.skipped_steps += record.skipped

@@ -25,7 +25,7 @@ class Interrupted(Exception):
 
 
 def train(parts: Parts, recorder: Recorder) -> Summary:
-    """Train until ``config.steps``; start, or go on where the run's newest checkpoint stands.
+    """Train until ``config.steps`` or ``config.budget``; start, or go on where the run's newest checkpoint stands.
 
     Raises:
         TeacherError: no feedback could be had (resumable).
@@ -33,7 +33,8 @@ def train(parts: Parts, recorder: Recorder) -> Summary:
         Interrupted: asked to stop.
     """
     recorder.begin()
-    while (step := recorder.step) < parts.config.steps:
+    while not recorder.over:
+        step = recorder.step
         with recorder.record(step) as record:
             one_step(parts, step, record)
         if recorder.stop_requested is not None:

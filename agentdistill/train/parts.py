@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agentdistill.config.schema import TrainConfig
 from agentdistill.credit import rows
@@ -31,6 +31,8 @@ class Parts:
     dense_teacher: CountingDense | None
     method: Method
     learner: Learner
+    demonstrations: list[Episode] = field(default_factory=list)
+    """The fixed set of a method that has one, from the first step that wants it on: ``method.demonstrations`` of each author in turn."""
 
     def take(self, step: int) -> list[Task]:
         """The tasks of ``step``: a pure function of seed and step."""
@@ -39,16 +41,23 @@ class Parts:
     def play(self, step: int, tasks: Sequence[Task]) -> list[EpisodeGroup]:
         """One group of episodes a task, in the order of the tasks."""
         plays = plan(tasks, seed=self.config.seed, kind="train", step=step, group_size=self.method.group_size, shares=self.method.shares)
-        return grouped(play([self._fixed(each, step, index) for index, each in enumerate(plays)], self.players))
+        replayed = {} if self.method.demonstrations is None else self._replayed(plays, step, self.method.demonstrations)
+        played = {each.id: each for each in play([each for each in plays if each.id not in replayed], self.players)} | replayed
+        return grouped([played[each.id] for each in plays])
 
-    def _fixed(self, each: Play, step: int, index: int) -> Play:
-        """A data play of a method with a fixed set of demonstrations replays one of them, draws included."""
-        count = self.method.demonstrations
-        if count is None or each.author == "student":
-            return each
-        number = (step * self.config.rollout.batch + index) % count
-        demonstration = plan(cursor(self.tasks, self.config.seed, 0, count), seed=self.config.seed, kind="demonstration", step=0)[number]
-        return replace(each, task=demonstration.task, seed=demonstration.seed, key=demonstration.key)
+    def _replayed(self, plays: Sequence[Play], step: int, count: int) -> dict[str, Episode]:
+        """The plays of data, each answered by an episode of the fixed set, which is gone through in order from step to step."""
+        authors = [author for author in self.method.shares if author != "student"]
+        if not self.demonstrations:  # all in one go, so that a run that resumes makes the same ones
+            planned = plan(cursor(self.tasks, self.config.seed, 0, count), seed=self.config.seed, kind="demonstration", step=0)
+            for author in authors:
+                self.demonstrations += play([replace(each, author=author) for each in planned], self.players)
+        found = {}
+        for index, each in enumerate(plays):
+            if each.author != "student":
+                number = authors.index(each.author) * count + (step * self.config.rollout.batch + index) % count
+                found[each.id] = self.demonstrations[number].model_copy(update={"id": each.id, "group": each.group})
+        return found
 
     def review(self, groups: Sequence[EpisodeGroup]) -> dict[str, Feedback]:
         """The teacher's feedback on each trainable episode, by episode id; empty where the method asks for none."""
@@ -59,14 +68,15 @@ class Parts:
 
     def score(self, groups: Sequence[EpisodeGroup], feedback: Mapping[str, Feedback]) -> list[Sample]:
         """Rows of all episodes that may train, with the trainer's own log-probabilities where something needs them."""
-        episodes = [episode for group in groups for episode in group.episodes if self._may_train(episode)]
+        episodes = [episode for group in groups for episode in group.episodes if self.may_train(episode)]
         samples = rows(episodes, feedback)
         want = {"old"} if self.config.learner.updates > 1 else set()
         if self.method.needs.reference:
             want.add("ref")
         return self.learner.score(samples, want) if want else samples
 
-    def _may_train(self, episode: Episode) -> bool:
+    def may_train(self, episode: Episode) -> bool:
+        """The student's own episodes may, those of others where the method does not leave them out for having failed."""
         by_student = any(turn.author == "student" for turn in episode.turns)
         return by_student or not self.method.only_successes or episode.success is not False
 
@@ -75,10 +85,14 @@ class Parts:
         for sink in self.sinks:
             sink.publish(version)
 
-    def measure(self, tasks: TaskSet, *, kind: str, step: int, temperature: float) -> list[Episode]:
-        """The student plays each task once; greedy at temperature 0."""
+    def measure(self, tasks: TaskSet, *, kind: str, step: int, temperature: float, samples: int = 1) -> list[Episode]:
+        """The student plays each task ``samples`` times; greedy at temperature 0."""
         sampling = Sampling(temperature=temperature, max_new_tokens=self.config.rollout.max_new_tokens)
-        return play(plan(list(tasks), seed=self.config.seed, kind=kind, step=step), replace(self.players, sampling=sampling))
+        named = plan(list(tasks), seed=self.config.seed, kind=kind, step=step, group_size=samples)
+        if (seed := self.config.eval.seed) is not None:
+            drawn = plan(list(tasks), seed=seed, kind=kind, step=0, group_size=samples)
+            named = [replace(each, seed=draws.seed, key=draws.key) for each, draws in zip(named, drawn, strict=True)]
+        return play(named, replace(self.players, sampling=sampling))
 
 
 class CountingDense:

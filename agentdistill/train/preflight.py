@@ -54,12 +54,12 @@ def preflight(config: TrainConfig) -> Plan:
     if method.needs.expert_plays:
         expert_of(env_class, config)
     lines.append(("student", config.student.path))
-    student = Renderer(load_tokenizer(config.student.path, env=config.env.name, role="student"))
+    student = Renderer(load_tokenizer(config.student.path, env=config.env.entry_point, role="student"))
     lines.append(("teacher", _teacher(config, method, student) if method.needs.teacher else "none: the method needs none"))
     batch, tokens = config.rollout.batch, config.rollout.max_tokens
     lines.append(("rollout", f"{config.steps} steps of {batch} episodes, at most {tokens} tokens each, {config.rollout.in_flight} at once"))
     lines.append(("learner", f"lr {config.learner.lr:g}, device {config.learner.device}, LoRA {'yes' if config.learner.lora else 'no'}"))
-    facts = model_facts(config.student.path, env=config.env.name, role="student")
+    facts = model_facts(config.student.path, env=config.env.entry_point, role="student")
     if facts.vocab is not None and facts.vocab < student.vocab_size:
         raise ConfigError(
             f"student {config.student.path!r} has {facts.vocab} output rows for the {student.vocab_size} tokens of its tokenizer; "
@@ -125,12 +125,12 @@ def _teacher(config: TrainConfig, method: Method, student: Renderer) -> str:
                 f"method {config.method.name!r} needs a white-box teacher, and {plugin!r} is none; use teacher=nano or a path"
             )
         return config.teacher.name
-    teacher = Renderer(load_tokenizer(path, env=config.env.name, role="teacher"))
+    teacher = Renderer(load_tokenizer(path, env=config.env.entry_point, role="teacher"))
     names = (f"student {config.student.path!r}", f"teacher {path!r}")
     prints = student.fingerprint(), teacher.fingerprint()
     _require_same_tokens(*prints, names)  # before weights are looked for: it is the likelier mistake
-    ours = model_facts(config.student.path, env=config.env.name, role="student")
-    theirs = model_facts(path, env=config.env.name, role="teacher")
+    ours = model_facts(config.student.path, env=config.env.entry_point, role="student")
+    theirs = model_facts(path, env=config.env.entry_point, role="teacher")
     prints = replace(prints[0], model_vocab=ours.vocab), replace(prints[1], model_vocab=theirs.vocab)
     _require_same_tokens(*prints, names)
     longest = min(config.rollout.max_tokens, ours.window or config.rollout.max_tokens)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,11 +42,22 @@ class Recorder:
         """Seconds of the latest steps, evaluations included."""
         self._began = (0.0, 0.0)
         self._saved_at: int | None = None
+        self._trained_before = 0
+        """Training tokens before the latest step."""
 
     @property
     def step(self) -> int:
         """The step that comes next, 0-based."""
         return self.counters.step
+
+    @property
+    def over(self) -> bool:
+        """All steps are taken, or the budget is spent."""
+        return self.counters.step >= self.config.steps or self._spent
+
+    @property
+    def _spent(self) -> bool:
+        return self.config.budget is not None and self.counters.training_tokens >= self.config.budget
 
     def begin(self) -> None:
         """Start afresh, or go on where the restored checkpoint stands."""
@@ -81,9 +93,9 @@ class Recorder:
         record.perf["time/step/seconds"] = self.clock.now() - began
         self._store(record)
         self.counters.step = step + 1
-        if self.config.eval.every and self.counters.step % self.config.eval.every == 0:
+        if self._measurement_due():
             self._evaluate()
-        if self.counters.step % self.config.checkpoint_every == 0 or self.counters.step == self.config.steps:
+        if self.counters.step % self.config.checkpoint_every == 0 or self.over:
             self.save()
         self._recent.append(self.clock.now() - began)
 
@@ -96,8 +108,10 @@ class Recorder:
             shown = {episode.id for episode in episodes[: self.config.annotate]}
             store.append_annotations(record.losses.annotations(record.step, shown))
         before = self.counters.student_tokens
-        self.counters.count(record, dense_tokens=0 if self.parts.dense_teacher is None else self.parts.dense_teacher.take())
-        self.run.append_metrics(record.step, record.metrics | {"tokens/student/total": float(self.counters.student_tokens)})
+        self._trained_before = self.counters.training_tokens
+        self.counters.count(record, self.parts)
+        totals = {"tokens/student/total": self.counters.student_tokens, "tokens/training/total": self.counters.training_tokens}
+        self.run.append_metrics(record.step, record.metrics | {name: float(total) for name, total in totals.items()})
         record.perf["speed/student_tokens/per_second"] = (self.counters.student_tokens - before) / max(
             record.perf["time/step/seconds"], 1e-9
         )
@@ -106,37 +120,58 @@ class Recorder:
         self.progress.step(
             StepView(
                 step=record.step + 1,
-                steps=self.config.steps,
+                steps=record.step + 1 + self._steps_left(),
                 success=record.metrics.get("rollout/success/mean"),
                 reverse_kl=record.metrics.get("divergence/reverse_kl"),
                 loss=record.metrics.get("loss/total"),
                 tokens_per_second=record.perf["speed/student_tokens/per_second"],
-                seconds_left=(self.config.steps - record.step - 1) * self._seconds_a_step(record),
+                seconds_left=self._steps_left() * self._seconds_a_step(record),
                 skipped=record.skipped,
                 skipped_because=record.skipped_because,
                 failed=int(record.metrics.get("rollout/failed/count", 0)),
             )
         )
 
+    def _measurement_due(self) -> bool:
+        """At this step; the one before training is taken by :meth:`begin`."""
+        every, tokens = self.config.eval.every, self.config.eval.every_tokens
+        if tokens is not None:
+            return self.over or self.counters.training_tokens // tokens > self._trained_before // tokens
+        return bool(every) and self.counters.step % every == 0
+
+    def _steps_left(self) -> int:
+        """With a budget, as many as it will last at the mean of the steps so far."""
+        taken = self.counters.step + 1
+        left = self.config.steps - taken
+        if self.config.budget is None:
+            return left
+        tokens = max(self.counters.training_tokens, 1)
+        return min(left, max(0, math.ceil((self.config.budget - tokens) * taken / tokens)))
+
     def _seconds_a_step(self, latest: StepRecord) -> float:
         """The mean over the last steps, whose evaluations and checkpoints count."""
         known = self._recent or (latest.perf["time/step/seconds"],)
         return sum(known) / len(known)
 
-    def _measure(self, kind: str, tasks: str, *, temperature: float) -> list[Episode]:
+    def _measure(self, kind: str, tasks: str, *, temperature: float, samples: int = 1) -> list[Episode]:
         at = self.counters.step
-        episodes = self.parts.measure(self.parts.held_out[tasks], kind=kind, step=at, temperature=temperature)
+        episodes = self.parts.measure(self.parts.held_out[tasks], kind=kind, step=at, temperature=temperature, samples=samples)
         self.run.episodes.append_episodes(episodes, step=at, kind=kind)
         return episodes
 
     def _evaluate(self) -> None:
-        """The point of the curve at this step: greedy success on the progress tasks."""
-        if not self.config.eval.every:
+        """The point of the curve at this step: success on the progress tasks, greedy and as often at temperature 1 as is asked for."""
+        settings = self.config.eval
+        if not settings.every and settings.every_tokens is None:
             return
         rate = success_rate(self._measure("progress", "progress", temperature=0.0))
+        sampled = None
+        if settings.progress_samples:
+            sampled = success_rate(self._measure("progress-sampled", "progress", temperature=1.0, samples=settings.progress_samples))
         if rate is not None:
-            self.run.append_metrics(self.counters.step, {"eval/success/greedy": rate}, kind="eval")
-            self.tracker.scalars(self.counters.step, {"eval/success/greedy": rate})
+            figures = {"eval/success/greedy": rate} | ({} if sampled is None else {"eval/success/sampled": sampled})
+            self.run.append_metrics(self.counters.step, figures, kind="eval")
+            self.tracker.scalars(self.counters.step, figures)
             self.progress.evaluated(self.counters.step, rate)
 
     def save(self) -> None:
@@ -155,7 +190,7 @@ class Recorder:
         tasks = self.parts.held_out["test"]
         self.progress.note(f"measuring {len(tasks)} held-out tasks after training")
         greedy = self._measure("after-greedy", "test", temperature=0.0)
-        sampled = self._measure("after-sampled", "test", temperature=1.0)
+        sampled = self._measure("after-sampled", "test", temperature=1.0, samples=self.config.eval.samples)
         counters = self.counters
         summary = Summary(
             env=self.config.env.name,
@@ -171,7 +206,9 @@ class Recorder:
             eval_split=self.config.eval.split,
             eval_tasks=len(tasks),
             student_tokens=counters.student_tokens,
-            teacher_tokens=counters.teacher_tokens,
+            training_tokens=counters.training_tokens,
+            teacher_tokens=counters.teacher_tokens + counters.demonstration_tokens,
+            stopped_by="budget" if self._spent else "steps",
             episodes=counters.episodes,
             failed_episodes=counters.failed_episodes,
             wall_s=round(counters.wall_s + self.clock.now() - self._began[0], 3),

@@ -10,7 +10,7 @@ from agentdistill.config.layers import dotted, flatten
 from agentdistill.errors import UsageError
 from agentdistill.store import newest_checkpoint
 
-LOOP = ("steps", "checkpoint_every", "keep_checkpoints", "annotate", "track", "eval.every")
+LOOP = ("steps", "budget", "checkpoint_every", "keep_checkpoints", "annotate", "track", "eval.every")
 """What happens around the steps."""
 MACHINE = (
     "rollout.in_flight",

@@ -77,10 +77,10 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     assert isinstance(env_config, EnvConfig), "composing validated the section with the environment's own Config"
     method = method_of(config)
     device = resolve_device(config.learner.device)
-    tokenizer = load_tokenizer(config.student.path, env=config.env.name, role="student")
+    tokenizer = load_tokenizer(config.student.path, env=config.env.entry_point, role="student")
     model = load_model(
         config.student.path,
-        env=config.env.name,
+        env=config.env.entry_point,
         role="student",
         dtype=student_dtype(config.student, device, in_full=config.learner.lora is None),
         device=device,
@@ -115,7 +115,7 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
 
 def env_class_of(config: PluginConfig) -> type[AgentEnv]:
     """The class behind an environment's configuration."""
-    found: Any = registry.resolve("envs", config.plugin or config.name)
+    found: Any = registry.resolve("envs", config.entry_point)
     return found  # type: ignore[no-any-return]  # check_env holds the contract
 
 
@@ -174,7 +174,7 @@ def teacher_of(config: TrainConfig, device: torch.device, *, vocab_size: int) ->
     """
     if (config.teacher.plugin or config.teacher.name) == "logprob":
         return LogprobTeacher.from_config(
-            config.teacher, env=config.env.name, device=device, chunk_tokens=config.learner.chunk_tokens, vocab_size=vocab_size
+            config.teacher, env=config.env.entry_point, device=device, chunk_tokens=config.learner.chunk_tokens, vocab_size=vocab_size
         )
     found: Any = registry.resolve("teachers", config.teacher.plugin or config.teacher.name)
     return found(config.teacher)  # type: ignore[no-any-return]

@@ -38,6 +38,11 @@ class PluginConfig(Record):
     plugin: str = ""
     """Entry point that implements it. Empty: the one called ``name``."""
 
+    @property
+    def entry_point(self) -> str:
+        """What implements it, and for an environment what its nano models are called by: presets of one plug-in share both."""
+        return self.plugin or self.name
+
 
 def _anchored(value: str, *, words: bool) -> str:
     """A relative path to something that is there, made absolute, so that a saved configuration means the same from every folder."""

@@ -19,11 +19,11 @@ def told(*overrides: str) -> str:
     ("override", "sentence"),
     [
         # options
-        ("env=toyy", "no env 'toyy'; available: math, other, toy; did you mean 'toy'?"),
-        ("env=null", "no env 'null'; available: math, other, toy"),
-        ("env=[1]", "no env '[1]'; available: math, other, toy"),
+        ("env=toyy", "no env 'toyy'; available: math, math34, math4, other, toy; did you mean 'toy'?"),
+        ("env=null", "no env 'null'; available: math, math34, math4, other, toy"),
+        ("env=[1]", "no env '[1]'; available: math, math34, math4, other, toy"),
         ("learner=loar", "no learner 'loar'; available: full, lora; did you mean 'lora'?"),
-        ("env=../env/math", "no env '../env/math'; available: math, other, toy; did you mean 'math'?"),
+        ("env=../env/math", "no env '../env/math'; available: math, math34, math4, other, toy; did you mean 'math'?"),
         (
             "student=nono",
             "no student 'nono'; available: nano; did you mean 'nano'? (or the directory of a model, or a hub id like org/name)",
@@ -44,7 +44,11 @@ def told(*overrides: str) -> str:
             "method.terms.teachr.weight=2",
             "no key 'method.terms.teachr'; did you mean 'method.terms.teacher'? (a new one needs method.terms.teachr.kind=<kind>)",
         ),
-        ("eval.zzz=1", "no key 'eval.zzz'; eval has: split, tasks, every, progress_split, progress_tasks"),
+        (
+            "eval.zzz=1",
+            "no key 'eval.zzz'; eval has: split, tasks, every, every_tokens, progress_split, progress_tasks, progress_samples, "
+            "samples, seed",
+        ),
         # values
         ("steps=ten", "steps='ten' is not valid: it should be a valid integer"),
         ("steps=2.5", "steps=2.5 is not valid: it should be a valid integer, got a number with a fractional part"),

@@ -37,7 +37,7 @@ class Flaws(Record):
         return any(probability > 0 for probability in self.model_dump().values())
 
 
-BAD_HABITS = Flaws(stop_early=0.5, skip_look=0.3, wrong_change=0.3, miscopy=0.05)
+BAD_HABITS = Flaws(stop_early=0.8, skip_look=0.2, wrong_change=0.3, miscopy=0.05)
 """The habits of the embedded student."""
 
 

@@ -15,6 +15,11 @@ from agentdistill_envs.tools.catalogue import SIGNATURES, TOOLS
 from agentdistill_envs.tools.shop import LETTERS, Shop
 
 
+_KINDS = {kind for signature in SIGNATURES for kind in signature.takes.values()}
+_TAKEN = {tool.name: tuple(field for field, kind in tool.gives.items() if kind in _KINDS) for tool in SIGNATURES}
+"""By tool: fields of its answer that other tools can take."""
+
+
 @dataclass(frozen=True, order=True)
 class Call:
     """A call with its arguments, as a value."""
@@ -62,8 +67,7 @@ def _looks(shop: Shop) -> Iterator[Telling]:
 
 def learned(tool: str, answer: Mapping[str, object]) -> tuple[str, ...]:
     """Values of an answer that other tools can take."""
-    taken = {kind for signature in SIGNATURES for kind in signature.takes.values()}
-    return tuple(str(answer[field]) for field, kind in TOOLS[tool].gives.items() if kind in taken and answer.get(field) is not None)
+    return tuple(str(answer[field]) for field in _TAKEN[tool] if answer.get(field) is not None)
 
 
 @lru_cache(maxsize=65536)

@@ -74,6 +74,9 @@ def _goal(data: str) -> Goal:
     return Goal(ToolsData.model_validate_json(data))
 
 
+_UNKNOWN: tuple[Call, ...] = (Call("not worked out yet", ()),)
+
+
 class Progress:
     """The state of one episode."""
 
@@ -87,6 +90,7 @@ class Progress:
         """The first change that nobody asked for."""
         self.calls = 0
         self._looks: tuple[Telling, ...] | None = None
+        self._plan: tuple[Call, ...] | None = _UNKNOWN
         self._read = 0
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +100,7 @@ class Progress:
             ToolError: it cannot be done.
         """
         answer = self.shop.call(tool, arguments)
+        self._plan = _UNKNOWN
         self.known = self.known.union(learned(tool, answer))
         made = Call.of(tool, arguments)
         if made == self.goal.asks or (made not in self.done and any(made == call for call, _ in self.goal.changes)):
@@ -131,7 +136,9 @@ class Progress:
             return ()
         if self._looks is None:
             self._looks = looks(self.shop)
-        return shortest(self.left, self._looks, self.known)
+        if self._plan is _UNKNOWN:
+            self._plan = shortest(self.left, self._looks, self.known)
+        return self._plan
 
     @property
     def as_wanted(self) -> bool:

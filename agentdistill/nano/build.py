@@ -64,6 +64,7 @@ class Builder:
         """
         self.env_class, self.config, self.recipe, self.out, self.say, self.clock = env_class, config, recipe, out, say, clock
         self.score_tasks = score_tasks
+        self._taught = type(config)(**(config.model_dump() | recipe.env))
         torch.set_num_threads(1)
         try:
             env_class.expert(config)
@@ -85,22 +86,23 @@ class Builder:
         tasks = self.tasks()[:share]
         texts: list[str] = []
         for told, flaws in ((False, None), (False, self._flaws()), (True, None)):
-            for episode in demonstrate(self.env_class, self.config, plain, tasks, seed=self.recipe.seed, flaws=flaws, told=told):
+            for episode in demonstrate(self.env_class, self._taught, plain, tasks, seed=self.recipe.seed, flaws=flaws, told=told):
                 texts.append(conversation_text(plain, episode))
         if self.recipe.general:
             texts += [*python_texts(share, self.recipe.seed), *tool_texts(share, self.recipe.seed)]
         return train_tokenizer(texts, vocab_size=self.recipe.vocab_size, single=self.recipe.single)
 
     def tasks(self) -> Sequence[Any]:
-        return list(self.env_class.load_tasks(self.config, "train"))[: self.recipe.demonstrations]
+        """What is demonstrated."""
+        return list(self.env_class.load_tasks(self._taught, "train").take(self.recipe.demonstrations))
 
     def demonstrations(self, renderer: Renderer, kinds: Sequence[Kind]) -> dict[Kind, list[Sample]]:
         """Token rows of each kind of demonstration."""
         found: dict[Kind, list[Sample]] = {}
+        tasks = self.tasks()
         for kind in kinds:
             flaws = {"flawed": self._flaws(), "mended": dict(self.recipe.slips)}.get(kind)
-            tasks = self.tasks()
-            episodes = demonstrate(self.env_class, self.config, renderer, tasks, seed=self.recipe.seed, flaws=flaws, told=kind == "told")
+            episodes = demonstrate(self.env_class, self._taught, renderer, tasks, seed=self.recipe.seed, flaws=flaws, told=kind == "told")
             found[kind] = right_moves(episodes) if kind == "mended" else rows(episodes)
             tokens = sum(len(sample) for sample in found[kind]) / len(found[kind])
             rate = sum(bool(episode.success) for episode in episodes) / len(episodes)

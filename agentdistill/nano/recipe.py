@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from agentdistill.nano.tokenizer import DIGITS, SYMBOLS
 from agentdistill.types import Record
@@ -51,6 +51,8 @@ class Recipe(Record):
     """Characters that are always tokens of their own."""
     general: bool = True
     """Whether the tokenizer is trained on text of code and tools too, beside the environment's own conversations."""
+    env: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the environment for the demonstrations alone, for instance to have more tasks than are committed."""
     demonstrations: int = 4096
     """Of each kind; they are drawn from the train split in its order, again and again."""
     shape: Shape = Shape()
@@ -68,8 +70,10 @@ RECIPES: dict[str, Recipe] = {
         vocab_size=1536,
         single=DIGITS,
         general=False,
-        demonstrations=2048,
-        teacher=Training(steps=700, mended=0.2),
+        env={"tasks": "sampled", "count": 12288},
+        demonstrations=12288,
+        teacher=Training(steps=900, mended=0.2),
+        student=Training(steps=600, expert=0.5, flawed_tail=0.2),
         flaws={"stop_early": 0.8, "skip_look": 0.2, "wrong_change": 0.3, "miscopy": 0.05},
         slips={"skip_look": 0.15, "miscopy": 0.1},
     ),

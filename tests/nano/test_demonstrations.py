@@ -63,7 +63,12 @@ def test_kinds_are_drawn_in_the_recipes_shares() -> None:
     def row(name: str) -> Sample:
         ids = np.zeros(1, np.int32)
         return Sample(
-            episode=name, token_ids=ids, author=np.zeros(1, np.uint8), turn=ids, policy_version=ids, rollout_logprobs=np.zeros(1, np.float32)
+            episode=name,
+            token_ids=ids,
+            author=np.zeros(1, np.uint8),
+            turn=ids,
+            policy_version=ids,
+            rollout_logprobs=np.zeros(1, np.float32),
         )
 
     kinds = {kind: [row(kind)] for kind in ("expert", "flawed", "mended", "told")}

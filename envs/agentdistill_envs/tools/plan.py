@@ -14,7 +14,6 @@ from functools import lru_cache
 from agentdistill_envs.tools.catalogue import SIGNATURES, TOOLS
 from agentdistill_envs.tools.shop import LETTERS, Shop
 
-
 _KINDS = {kind for signature in SIGNATURES for kind in signature.takes.values()}
 _TAKEN = {tool.name: tuple(field for field, kind in tool.gives.items() if kind in _KINDS) for tool in SIGNATURES}
 """By tool: fields of its answer that other tools can take."""

@@ -17,7 +17,6 @@ from typing import Any
 from agentdistill.env import ToolError
 from agentdistill_envs.dice import Dice
 from agentdistill_envs.tools.catalogue import REASONS, TOOLS, givers
-from agentdistill_envs.tools.plan import Call
 from agentdistill_envs.tools.progress import Goal, Progress
 from agentdistill_envs.tools.rows import ShopRecords, ToolsData
 from agentdistill_envs.tools.shop import LETTERS, Shop
@@ -178,29 +177,30 @@ class Drawer:
         text = f"{', '.join(first)} and {last}" if first else last
         return f"{text[0].upper()}{text[1:]}.{f' {self.question}' if self.question else ''}"
 
-    def _as_told(self, plan: tuple[Call, ...]) -> bool:
-        """Whether the plan is the way that the sentence describes: where a value is known by chance, a shorter one could be luck."""
-        described = {look for term in self.terms for look in term.looks}
-        if self.asks is not None:
-            described.add((self.asks["tool"], *self.asks["arguments"].values()))
-        return {(call.tool, call.arguments[0][1]) for call in plan if not TOOLS[call.tool].changes} == described
+    def described(self) -> frozenset[tuple[str, str]]:
+        """The looks that the sentence describes."""
+        asked = () if self.asks is None else ((self.asks["tool"], *self.asks["arguments"].values()),)
+        return frozenset(asked).union(*(term.looks for term in self.terms))
 
-    def row(self) -> dict[str, Any] | None:
-        """Question and data of the task. ``None``: it is ambiguous, since it asks about what it changes, or luck would shorten it."""
-        ordering = {change["arguments"]["user"] for change in self.changes if change["tool"] == "create_order"}
-        if any(tool == "last_order" and value in ordering for term in self.terms for tool, value in term.looks):
+    def row(self, turns: int) -> dict[str, Any] | None:
+        """Question and data of the task. ``None``: it takes another number of turns, asks about what it changes, or luck would shorten it,
+        since a value is known by chance."""
+        described = self.described()
+        if len(described) + len(self.changes) + 1 != turns:
             return None
-        told = frozenset[str]().union(*(term.told for term in self.terms))
-        data = {"shop": self.start, "changes": self.changes, "asks": self.asks, "known": sorted(told), "turns": 2}
+        ordering = {change["arguments"]["user"] for change in self.changes if change["tool"] == "create_order"}
+        if any(tool == "last_order" and value in ordering for tool, value in described):
+            return None
         if self.asks is not None:
             call = self.asks["tool"], self.asks["arguments"]
             if Shop(self.start).call(*call) != self.shop.call(*call):
                 return None
+        told = frozenset[str]().union(*(term.told for term in self.terms))
+        data = {"shop": self.start, "changes": self.changes, "asks": self.asks, "known": sorted(told), "turns": turns}
         task = ToolsData.model_validate(data)
         plan = Progress(Goal(task)).plan()
-        if plan is None or not self._as_told(plan):
+        if plan is None or {(call.tool, call.arguments[0][1]) for call in plan if not TOOLS[call.tool].changes} != described:
             return None
-        task = task.model_copy(update={"turns": len(plan) + 1})
         return {"question": self.sentence(), "data": task.model_dump(mode="json", exclude_defaults=True)}
 
 
@@ -212,8 +212,7 @@ def draw(dice: Dice, turns: int) -> dict[str, Any]:
         wanted = 0 if asks and dice.chance(0.6) else 1 + dice.below(max(1, min(4, turns - 2)))
         if not all(drawer.change() for _ in range(wanted)) or (asks and not drawer.ask()) or not (asks or wanted):
             continue
-        row = drawer.row()
-        if row is not None and row["data"]["turns"] == turns:
+        if (row := drawer.row(turns)) is not None:
             return row
 
 

@@ -11,7 +11,8 @@ the weights: they, the optimizer and the learning-rate schedule are afterwards b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,23 @@ class Learner:
                 for target, scores in zip(found, self._scores(model, samples, False), strict=True):
                     target["ref"] = scores["logprobs"]
         return found
+
+    @contextmanager
+    def as_it_began(self) -> Iterator[nn.Module]:
+        """The policy before training, in evaluation mode and in the learner's own precision; the policy itself is untouched behind it.
+
+        Raises:
+            ConfigError: this learner keeps no reference.
+        """
+        if self.reference is None:
+            raise ConfigError("the student as it began is wanted, which this learner does not keep; construct it with reference=True")
+        with self.reference.active() as model, self.precision.context():
+            training = model.training
+            model.eval()
+            try:
+                yield model
+            finally:
+                model.train(training)
 
     def score(self, samples: Sequence[Sample], want: Collection[str]) -> list[Sample]:
         """The samples with ``old_logprobs`` and ``ref_logprobs`` filled, as ``want`` names them; for ``entropy`` see :meth:`streams`."""

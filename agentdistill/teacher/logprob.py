@@ -33,7 +33,7 @@ class LogprobConfig(PluginConfig):
     """An in-process teacher that the learner can look into."""
 
     path: ModelPath = "nano"
-    """``nano``, a directory in Hugging Face form, or a hub id."""
+    """``nano``, a directory in Hugging Face form, a GGUF file, or a hub id."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the weights. ``auto``: bfloat16 on CUDA, float32 elsewhere."""
 

@@ -38,6 +38,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("teacher", ["teacher", "self"])
 @pytest.mark.parametrize("learner", ["full", "lora"])
 @pytest.mark.parametrize("shape", ["qwen3", "llama"])

@@ -36,6 +36,8 @@ class Trained:
 
     run: str
     config: TrainConfig
+    teacher: str | None
+    """Its path or name. ``None``: the method hears none."""
     step: int
     figures: Mapping[str, str]
     """Of the training, by name."""
@@ -61,12 +63,12 @@ class Card:
     def text(self) -> str:
         """The whole page."""
         trained = self.trained
-        title = (
-            "Checkpoint" if trained is None else f"{trained.config.method.title or trained.config.method.name} on {trained.config.env.name}"
-        )
-        sections = [self._front_matter(), f"# {title}\n\n{self._student()}"]
+        title = "Checkpoint"
         if trained is not None:
-            sections += [_method(trained), _environment(trained), _training(trained), _evaluation(trained)]
+            title = f"{trained.config.method.title or trained.config.method.name} on {trained.config.env.name}"
+        sections = [self._front_matter(), f"# {title}", _section("Student", self._student())]
+        if trained is not None:
+            sections += [_teacher(trained), _method(trained), _environment(trained), _training(trained), _evaluation(trained)]
         sections += [_section("Loading", self._loading())]
         if trained is not None:
             sections.append(_section("Command", f"```sh\n{trained.command}\n```"))
@@ -107,19 +109,16 @@ class Card:
         )
 
     def _licence(self) -> str:
-        teacher = _teacher(self.trained) if self.trained else None
-        also = f" and, through distillation, those of its teacher (`{teacher}`)" if teacher not in (None, "self") else ""
+        teacher = None if self.trained is None else self.trained.teacher
+        also = "" if teacher in (None, "self") else f" and, through distillation, those of its teacher (`{teacher}`)"
         return f"The weights derive from `{self.student}`: its terms apply{also}. Set `license` above accordingly before publishing."
 
 
 def _method(trained: Trained) -> str:
     method = trained.config.method
     terms = [(name, _coefficient(term.weight), _formula(term), term.normaliser) for name, term in method.terms.items()]
-    lines = [f"`{method.name}`: {method.title}. {method.paper}".strip(), _table(("term", "weight", "per token", "mean over"), terms)]
-    teacher = _teacher(trained)
-    view = getattr(trained.config.teacher, "view", None)
-    lines.append(f"Teacher: `{teacher}`" + (f", told the view `{view}`." if teacher == "self" else "."))
-    return _section("Method", "\n\n".join(lines))
+    name = f"`{method.name}`: {method.title}. {method.paper}".strip()
+    return _section("Method", f"{name}\n\n{_table(('term', 'weight', 'per token', 'mean over'), terms)}")
 
 
 def _formula(term: object) -> str:
@@ -158,7 +157,12 @@ def _evaluation(trained: Trained) -> str:
 
 
 def _teacher(trained: Trained) -> str:
-    return str(getattr(trained.config.teacher, "path", trained.config.teacher.name))
+    if trained.teacher is None:
+        return _section("Teacher", "None: the method hears none.")
+    if trained.teacher == "self":
+        view = getattr(trained.config.teacher, "view", "none")
+        return _section("Teacher", f"The student itself as it began, told the view `{view}`.")
+    return _section("Teacher", f"`{trained.teacher}`")
 
 
 def _share(value: float | None) -> str:

@@ -29,7 +29,7 @@ from agentdistill.store import Run
 from agentdistill.train.card import Card, Measured, Trained
 from agentdistill.train.command import command_of
 from agentdistill.train.figures import Counters
-from agentdistill.train.session import env_class_of, tasks_of
+from agentdistill.train.session import env_class_of, method_of, tasks_of
 from agentdistill.train.state import load_checkpoint
 
 What = Literal["student", "adapter", "merged"]
@@ -184,6 +184,7 @@ def _trained(run: Run, composed: Composed, counters: Counters) -> Trained:
     return Trained(
         run=run.name,
         config=config,
+        teacher=str(getattr(config.teacher, "path", config.teacher.name)) if method_of(config).needs.teacher else None,
         step=counters.step,
         figures={
             "episodes": f"{counters.episodes:,}",

@@ -20,6 +20,7 @@ from agentdistill.learner import Learner
 from agentdistill.policy.loading import load_model
 from agentdistill.store import Run
 from agentdistill.train import export as module
+from agentdistill.train.card import Card, Trained
 from agentdistill.train.command import command_of
 from agentdistill.train.state import load_checkpoint
 
@@ -137,7 +138,10 @@ def test_the_card_says_what_was_done_and_how_to_do_it_again(runs: Path, tmp_path
     assert front["pipeline_tag"] == "text-generation"
     assert front["tags"] == ["agentdistill", "on-policy-distillation", "method:opd", "env:math"]
     sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert sections == ["Method", "Environment", "Training", "Evaluation", "Loading", "Command", "Versions", "Licence"]
+    told = ["Student", "Teacher", "Method", "Environment", "Training", "Evaluation", "Loading", "Command", "Versions", "Licence"]
+    assert sections == told
+    assert "## Teacher\n\n`nano`\n" in text
+    assert "those of its teacher (`nano`)" in text
     run = Run.open(runs, "full", readonly=True)
     summary = run.summary() or {}
     for moment, when in (("before", "before training"), ("after", "after 2 steps")):
@@ -271,3 +275,26 @@ def test_tasks_that_are_not_here_are_said_to_be_missing(runs: Path, tmp_path: Pa
     monkeypatch.setattr(module, "tasks_of", gone)
     assert export("run=full", f"runs_dir={runs}", "--to", str(tmp_path / "a")) == 0
     assert "| train | not to be had where this was exported |" in card(tmp_path / "a")[1]
+
+
+def test_a_card_names_what_each_term_is_and_whom_the_method_hears() -> None:
+    def page(*words: str, teacher: str | None) -> str:
+        config = compose_train(list(words)).config
+        trained = Trained(run="a", config=config, teacher=teacher, step=1, figures={}, tasks={}, measured=(), command="x")
+        return Card(student="org/name", what="student", versions={}, trained=trained).text()
+
+    grpo = page("method=grpo", teacher=None)
+    assert "| outcome | 1 | −ρ A with A = 1 Z (group_std), ρ = q(y) / q_old(y) | sequence |" in grpo
+    assert "u = q_ref(y) / q(y)" in grpo
+    assert "None: the method hears none." in grpo
+    assert 'base_model: "org/name"' in grpo
+    assert "Not measured." in grpo
+    assert "distillation, those" not in grpo
+    kdrl = page("method=kdrl", teacher="nano")
+    assert "| teacher | 0.005 → 0.001 over 200 steps | ½ (ln q(y) − ln p(y))² | token |" in kdrl
+    jsd = page("teacher=self", "teacher.view=hint", "method.terms.teacher.divergence=jsd", "method.terms.teacher.beta=0.3", teacher="self")
+    assert "jsd (β = 0.3): " in jsd
+    assert "The student itself as it began, told the view `hint`." in jsd
+    assert "distillation, those" not in jsd
+    assert "−ln q(y)" in page("method=sft", teacher=None)
+    assert "A = 1 (ln p(y) − ln q(y))" in page("method=opd_sampled", teacher="nano")

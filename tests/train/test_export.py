@@ -298,3 +298,23 @@ def test_a_card_names_what_each_term_is_and_whom_the_method_hears() -> None:
     assert "distillation, those" not in jsd
     assert "−ln q(y)" in page("method=sft", teacher=None)
     assert "A = 1 (ln p(y) − ln q(y))" in page("method=opd_sampled", teacher="nano")
+
+
+@pytest.mark.ci
+def test_adapters_of_a_gguf_base_say_what_peft_needs_and_versions_that_are_not_there_are_left_out(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = module.version
+
+    def version(package: str) -> str:
+        if package == "peft":
+            raise module.PackageNotFoundError(package)
+        return there(package)
+
+    monkeypatch.setattr(module, "version", version)
+    monkeypatch.setattr(module, "resolve", lambda *_, **__: "/models/base.gguf")
+    assert export("run=lora", f"runs_dir={runs}", "--what", "adapter", "--to", str(tmp_path / "a")) == 0
+    _, text = card(tmp_path / "a")
+    assert "PEFT does not read GGUF: export the base by `agentdistill export student.path=" in text
+    assert "| transformers |" in text
+    assert "| peft |" not in text

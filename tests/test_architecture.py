@@ -67,7 +67,7 @@ TABLE: dict[str, Row] = {
     "execution": Row({"resources"}, lazy={"docker"}),
     "render": Row(set(), lazy={"transformers", "tokenizers", "jinja2"}),
     "store": Row({"resources"}, {"safetensors", "zstandard"}, lazy={"tensorboard"}),
-    "policy": Row({"render"}, {"torch", "transformers", "httpx"}, lazy={"vllm"}),
+    "policy": Row({"render"}, {"torch", "transformers", "httpx"}, lazy={"vllm", "gguf"}),
     "teacher": Row({"render", "policy"}, {"httpx"}, lazy={"torch", "transformers"}),
     "replay": Row({"resources", "store"}, {"starlette", "uvicorn", "networkx"}),
     "rollout": Row({"env", "policy", "render"}),

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"agentdistill {__version__}")
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
-    for add in (_add_train_and_eval, _add_compare, _add_env_and_method, _add_task, _add_episode, _add_nano):
+    for add in (_add_train_and_eval, _add_compare, _add_export, _add_env_and_method, _add_task, _add_episode, _add_nano):
         add(commands)
     return top
 
@@ -78,6 +78,24 @@ def _add_compare(commands: Commands) -> None:
     )
     compare.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
     compare.set_defaults(module="compare")
+
+
+def _add_export(commands: Commands) -> None:
+    """What leaves the house."""
+    export = commands.add_parser("export", help="a run's student, or any model, in Hugging Face form", description="Export a student.")
+    export.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="run=NAME and runs_dir=, or student.path=PATH (for nano models also env=NAME)"
+    )
+    export.add_argument("--to", metavar="DIR", help="default: exports/<step>-<what> in the run's folder")
+    export.add_argument(
+        "--what",
+        choices=("student", "adapter", "merged"),
+        help="the model of a run that trained in full; the adapters of a LoRA run; or these merged into their base. "
+        "default: the whole model",
+    )
+    export.add_argument("--step", type=_whole(0), metavar="N", help="training steps of the checkpoint; default: the newest one")
+    export.add_argument("--force", action="store_true", help="replace an exported model that is there")
+    export.set_defaults(module="export")
 
 
 def _add_env_and_method(commands: Commands) -> None:

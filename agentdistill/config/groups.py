@@ -122,12 +122,12 @@ def _option(group: str, option: str) -> tuple[dict[str, Any], str | None, str]:
         return read_yaml(given), option, given.stem
     if spec.kind is not None and option in registry.names(spec.kind):
         return {}, None, option
-    if spec.model and given.is_dir():
+    if spec.model and (given.is_dir() or (given.suffix.lower() == ".gguf" and given.is_file())):
         return _model(spec, str(given.absolute())), None, option
     if spec.model and _HUB_ID.fullmatch(option):
         return _model(spec, option), None, option
     message = unknown(group, option, options(group))
-    raise ConfigError(f"{message} (or the directory of a model, or a hub id like org/name)" if spec.model else message)
+    raise ConfigError(f"{message} (or a model's directory, a .gguf file, or a hub id like org/name)" if spec.model else message)
 
 
 def _model(spec: Group, path: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class ModelConfig(PluginConfig):
     """A causal language model."""
 
     path: ModelPath = "nano"
-    """``nano``, a directory in Hugging Face form, or a hub id."""
+    """``nano``, a directory in Hugging Face form, a GGUF file, or a hub id."""
     dtype: DType = "auto"
     """Of the weights. ``auto``: float32 on CPU and MPS, bfloat16 on CUDA for models that are not trained in full."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from agentdistill.config.schema import PolicyGradientTerm, Term, at
+from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Term, at
 from agentdistill.credit.outcome import group_advantages
 from agentdistill.errors import AlignmentError
 from agentdistill.types import AUTHORS, BoolArray, Episode, EpisodeGroup, FloatArray, Sample
@@ -77,6 +77,8 @@ def _credit(sample: Sample, episode: Episode, terms: Mapping[str, Term], outcome
     parts: dict[str, FloatArray] = {}
     for name, term in terms.items():
         mask = _mask(sample, episode, term)
+        if sample.reviewed is not None and _only_hears_the_teacher(term, step):
+            mask = mask & sample.reviewed
         masks[name] = mask
         weights[name] = mask.astype(np.float32)
         if isinstance(term, PolicyGradientTerm):
@@ -87,6 +89,13 @@ def _credit(sample: Sample, episode: Episode, terms: Mapping[str, Term], outcome
                 parts[part] = parts[part] + values if part in parts else values
             advantages[name] = total
     return replace(sample, masks=masks, weights=weights, advantages=advantages, advantage_parts=parts)
+
+
+def _only_hears_the_teacher(term: Term, step: int) -> bool:
+    """Whether the term has nothing to say where the teacher has not."""
+    if isinstance(term, PolicyGradientTerm):
+        return at(term.outcome, step) == 0
+    return isinstance(term, DivergenceTerm) or (isinstance(term, KLTerm) and term.against == "teacher")
 
 
 def _mask(sample: Sample, episode: Episode, term: Term) -> BoolArray:
@@ -105,7 +114,8 @@ def _advantage_parts(
     if (coefficient := at(term.outcome, step)) and mask.any():
         parts["outcome"] = np.where(mask, np.float32(coefficient * outcome[episode.id]), np.float32(0))
     if coefficient := at(term.teacher, step):
-        parts["teacher"] = np.where(mask, np.float32(coefficient) * _log_ratio(sample, term, mask), np.float32(0))
+        heard = mask if sample.reviewed is None else mask & sample.reviewed
+        parts["teacher"] = np.where(heard, np.float32(coefficient) * _log_ratio(sample, term, heard), np.float32(0))
     return parts
 
 

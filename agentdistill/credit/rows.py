@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from agentdistill.types import AUTHORS, NO_AUTHOR, Author, Episode, Feedback, Sample, Turn, require_length
 
 
-def rows(episodes: Iterable[Episode], feedback: Mapping[str, Feedback] | None = None) -> list[Sample]:
+def rows(
+    episodes: Iterable[Episode],
+    feedback: Mapping[str, Feedback] | None = None,
+    reviewed: Mapping[str, Sequence[bool]] | None = None,
+) -> list[Sample]:
     """Samples of every trainable episode with at least one completed turn, in order, without masks, weights and advantages.
 
     Args:
         feedback: by episode id; its ``token_logprobs`` become ``teacher_logprobs``. An episode that is absent stays unreviewed (NaN).
+        reviewed: by episode id, whether the teacher reviews each turn. ``None``, or an episode that is absent: it reviews all.
 
     Raises:
-        AlignmentError: a feedback does not fit its episode.
+        AlignmentError: a feedback, or the count of reviewed turns, does not fit its episode.
     """
     found: list[Sample] = []
     for episode in episodes:
         if episode.status.trainable and episode.turns:
-            found.extend(_episode_rows(episode, (feedback or {}).get(episode.id)))
+            found.extend(_episode_rows(episode, (feedback or {}).get(episode.id), (reviewed or {}).get(episode.id)))
     return found
 
 
-def _episode_rows(episode: Episode, feedback: Feedback | None) -> list[Sample]:
+def _episode_rows(episode: Episode, feedback: Feedback | None, reviewed: Sequence[bool] | None) -> list[Sample]:
     if feedback is not None:
         require_length("feedback.episode", int(feedback.episode == episode.id), 1, episode.id)
         feedback.check(episode)
@@ -33,7 +39,12 @@ def _episode_rows(episode: Episode, feedback: Feedback | None) -> list[Sample]:
     segments: dict[int, list[tuple[int, Turn]]] = {}
     for index, turn in enumerate(episode.turns):
         segments.setdefault(turn.segment, []).append((index, turn))
-    return [_segment_row(episode, segment, turns, teacher) for segment, turns in segments.items()]
+    found = [_segment_row(episode, segment, turns, teacher) for segment, turns in segments.items()]
+    if reviewed is None:
+        return found
+    require_length("reviewed turns", len(reviewed), len(episode.turns), episode.id)
+    verdicts = np.array([*reviewed, False])  # the last one is that of tokens which nobody sampled, whose turn is −1
+    return [replace(sample, reviewed=verdicts[sample.turn]) for sample in found]
 
 
 def _segment_row(episode: Episode, segment: int, turns: list[tuple[int, Turn]], teacher: tuple[tuple[float, ...], ...] | None) -> Sample:

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,13 @@ def add_lora(model: Any, config: LoraConfig) -> Any:
             raise ConfigError(
                 f"learner.lora.target_modules={config.target_modules!r} does not fit {type(model).__name__}: {error}"
             ) from error
+
+
+def save_lora(adapters: Any, folder: Path, base: str) -> None:
+    """Write adapter_config.json, which names ``base``, and adapter_model.safetensors."""
+    for settings in adapters.peft_config.values():
+        settings.base_model_name_or_path = base
+    adapters.save_pretrained(folder, save_embedding_layers=False)
 
 
 class Reference:

@@ -11,8 +11,10 @@ the weights: they, the optimizer and the learning-rate schedule are afterwards b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from torch import nn
 from agentdistill.config.schema import LearnerConfig, Term
 from agentdistill.errors import ConfigError, NumericsError, StoreError, unknown
 from agentdistill.learner import state as state_
-from agentdistill.learner.adapters import Reference, add_lora
+from agentdistill.learner.adapters import Reference, add_lora, save_lora
 from agentdistill.learner.device import Precision, resolve_autocast, set_threads
 from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
@@ -114,6 +116,23 @@ class Learner:
                 for target, scores in zip(found, self._scores(model, samples, False), strict=True):
                     target["ref"] = scores["logprobs"]
         return found
+
+    @contextmanager
+    def as_it_began(self) -> Iterator[nn.Module]:
+        """The policy before training, in evaluation mode and in the learner's own precision; the policy itself is untouched behind it.
+
+        Raises:
+            ConfigError: this learner keeps no reference.
+        """
+        if self.reference is None:
+            raise ConfigError("the student as it began is wanted, which this learner does not keep; construct it with reference=True")
+        with self.reference.active() as model, self.precision.context():
+            training = model.training
+            model.eval()
+            try:
+                yield model
+            finally:
+                model.train(training)
 
     def score(self, samples: Sequence[Sample], want: Collection[str]) -> list[Sample]:
         """The samples with ``old_logprobs`` and ``ref_logprobs`` filled, as ``want`` names them; for ``entropy`` see :meth:`streams`."""
@@ -210,6 +229,27 @@ class Learner:
         self.nonfinite_total = int(meta["nonfinite_total"])
         self.discard()
         state_.compare_fingerprints(meta.get("fingerprint", {}), self._fingerprint())
+
+    def save_adapters(self, folder: Path, *, base: str) -> None:
+        """The adapters as a PEFT directory; ``base`` is the path or hub id of the model that they go with.
+
+        Raises:
+            ConfigError: this learner trains every weight.
+        """
+        save_lora(self._require_adapters(), folder, base)
+
+    def merged(self) -> Any:
+        """The model with its adapters added to the weights, as an ordinary one. The learner is of no use any more.
+
+        Raises:
+            ConfigError: this learner trains every weight.
+        """
+        return self._require_adapters().merge_and_unload()
+
+    def _require_adapters(self) -> Any:
+        if self._adapters is None:
+            raise ConfigError("this learner trains every weight and has no adapters; give it learner.lora")
+        return self._adapters
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""From a path in the configuration to a model or a tokenizer: ``nano``, a directory in Hugging Face form, or a hub id.
+"""From a path in the configuration to a model or a tokenizer: ``nano``, a directory in Hugging Face form, a GGUF file, or a hub id.
 
 Nothing is loaded with pickle, no code of the checkpoint is run, and every way to fail is one sentence with its remedy.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from agentdistill import resources
 from agentdistill.errors import ConfigError, boundary
+from agentdistill.policy import gguf
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ def load_model(
     """A causal language model in evaluation mode on ``device``.
 
     Args:
-        path: ``nano`` (the shipped model of ``env`` and ``role``), a directory, or a hub id.
+        path: ``nano`` (the shipped model of ``env`` and ``role``), a directory, a GGUF file or a directory with one, or a hub id.
         dtype: of the weights; ``auto`` is bfloat16 for a teacher on CUDA and float32 elsewhere.
         device: ``auto`` takes CUDA, then MPS, then the CPU.
 
@@ -43,13 +44,16 @@ def load_model(
     _require_weights(path, where, role)
     target = resolve_device(device)
     weights = pick_dtype(dtype, target, role)
+    folder, extra = gguf.source(where)
     from transformers import AutoModelForCausalLM
 
     try:
-        with _quiet(path):
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=weights, trust_remote_code=False, use_safetensors=True)
+        with quiet(watched=path != "nano" and sys.stderr.isatty()):  # nano loads at once
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=weights, trust_remote_code=False, use_safetensors=True, **extra)
     except Exception as error:  # transformers raises many kinds for one cause: this is no loadable model
         raise _not_loadable("model", path, where, role, error) from error
+    if extra:
+        gguf.as_ordinary(model)
     return model.to(target).eval()
 
 
@@ -60,10 +64,11 @@ def load_tokenizer(path: str, env: str, role: Role) -> PreTrainedTokenizerBase:
         ConfigError: there is none, it does not load, or it has no chat template.
     """
     where = resolve(path, env=env, role=role)
+    folder, extra = gguf.source(where)
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **extra)
     except Exception as error:  # as above
         raise _not_loadable("tokenizer", path, where, role, error) from error
     if getattr(tokenizer, "chat_template", None) is None:
@@ -75,11 +80,10 @@ def load_tokenizer(path: str, env: str, role: Role) -> PreTrainedTokenizerBase:
 
 
 @contextmanager
-def _quiet(path: str) -> Iterator[None]:
-    """No progress bar for what loads at once, nor where nobody watches."""
+def quiet(*, watched: bool = False) -> Iterator[None]:
+    """No progress bars of transformers inside, unless they are ``watched``."""
     from transformers.utils import logging
 
-    watched = path != "nano" and sys.stderr.isatty()
     if watched or not logging.is_progress_bar_enabled():
         yield
         return
@@ -91,7 +95,7 @@ def _quiet(path: str) -> Iterator[None]:
 
 
 def resolve(path: str, *, env: str, role: Role) -> str:
-    """The directory or hub id that ``path`` means.
+    """The directory, GGUF file or hub id that ``path`` means.
 
     Raises:
         ConfigError: ``path`` names a directory that is missing or holds no checkpoint.
@@ -109,13 +113,18 @@ def resolve(path: str, *, env: str, role: Role) -> str:
         local = Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{role}.path={path!r}: {error}; write the whole path") from error
+    if path.strip() and (file := gguf.gguf_file(local)) is not None:
+        return str(file)
     if path.strip() and local.is_dir():
         if not (local / "config.json").is_file():
-            raise ConfigError(f"{role} {path!r} is a directory without config.json; expected a checkpoint in Hugging Face form")
+            raise ConfigError(
+                f"{role} {path!r} is a directory without config.json; expected a checkpoint in Hugging Face form, or a GGUF file"
+            )
         return str(local)
     if local.exists() or path.startswith(("/", ".", "~")) or path.count("/") > 1 or not path.strip():
         raise ConfigError(
-            f"{role} {path!r} is not a directory; set {role}.path to 'nano', a checkpoint directory or a hub id such as 'org/name'"
+            f"{role} {path!r} is not a directory; set {role}.path to 'nano', a checkpoint directory, a .gguf file or a hub id such as "
+            "'org/name'"
         )
     return path
 
@@ -144,7 +153,7 @@ class ModelFacts:
     vocab: int | None
     """Rows of the head."""
     parameters: int
-    """0 where the weights are not in a folder here."""
+    """0 where the weights are not here."""
 
 
 def model_facts(path: str, *, env: str, role: Role) -> ModelFacts:
@@ -155,13 +164,17 @@ def model_facts(path: str, *, env: str, role: Role) -> ModelFacts:
     """
     where = resolve(path, env=env, role=role)
     _require_weights(path, where, role)
+    folder, extra = gguf.source(where)
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=False).get_text_config()
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **extra).get_text_config()
     except Exception as error:  # as above
         raise _not_loadable("configuration", path, where, role, error) from error
-    parameters = sum(map(_count, Path(where).glob("model*.safetensors"))) if Path(where).is_dir() else 0
+    if extra:
+        parameters = gguf.count_parameters(Path(where))
+    else:
+        parameters = sum(map(_count, Path(where).glob("model*.safetensors"))) if Path(where).is_dir() else 0
     return ModelFacts(getattr(config, "max_position_embeddings", None), getattr(config, "vocab_size", None), parameters)
 
 
@@ -210,8 +223,8 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device, role: Role) -> to
 def _not_loadable(what: str, path: str, where: str, role: Role, error: Exception) -> ConfigError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    if Path(where).is_dir():
-        if what == "tokenizer" and not any((Path(where) / name).is_file() for name in TOKENIZER_FILES):
+    if Path(where).exists():
+        if what == "tokenizer" and Path(where).is_dir() and not any((Path(where) / name).is_file() for name in TOKENIZER_FILES):
             reason = f"the directory has none of {', '.join(TOKENIZER_FILES)}; copy the tokenizer of its family there"
         return ConfigError(f"cannot load the {what} of {role} {path!r}: {reason}")
     return ConfigError(

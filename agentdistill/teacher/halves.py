@@ -7,6 +7,8 @@ Known extras between head and logits (softcap, scales) are applied; whether that
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -74,6 +76,23 @@ class Whole:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return states.float()
+
+
+class Lent:
+    """The halves of a model that is somebody else's, each used only inside ``lend()``."""
+
+    def __init__(self, halves: Halves, lend: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._halves = halves
+        self._lend = lend
+        self.whole = halves.whole
+
+    def states(self, ids: torch.Tensor, past: Any = None, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
+        with self._lend():
+            return self._halves.states(ids, past, use_cache)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        with self._lend():
+            return self._halves.logits(states)
 
 
 @torch.no_grad()

@@ -10,8 +10,9 @@ at a time: logits never exist for a whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from agentdistill.errors import AlignmentError, IncompatibleError, TeacherError,
 from agentdistill.policy.loading import load_model
 from agentdistill.teacher.batches import by_length, padded
 from agentdistill.teacher.dense import RowsTarget, StatesTarget
-from agentdistill.teacher.halves import halves_of
+from agentdistill.teacher.halves import Halves, Lent, halves_of
 from agentdistill.teacher.protocol import DenseTarget
 from agentdistill.teacher.session import TeacherSession
 from agentdistill.types import Access, Cost, Episode, Feedback, FloatArray, ModelPath, PluginConfig, Sample, turn_ranges
@@ -32,7 +33,7 @@ class LogprobConfig(PluginConfig):
     """An in-process teacher that the learner can look into."""
 
     path: ModelPath = "nano"
-    """``nano``, a directory in Hugging Face form, or a hub id."""
+    """``nano``, a directory in Hugging Face form, a GGUF file, or a hub id."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the weights. ``auto``: bfloat16 on CUDA, float32 elsewhere."""
 
@@ -46,6 +47,7 @@ class LogprobTeacher:
         batch_tokens: padded tokens of one forward pass.
         vocab_size: ids that student and teacher share. A head that is padded beyond is cut there before it is normalised. ``None``: the
             head's own size.
+        lent: the model belongs to somebody else: it is left as it is, and computes only inside ``lent()``.
 
     Raises:
         IncompatibleError: the head is smaller than ``vocab_size``.
@@ -63,16 +65,18 @@ class LogprobTeacher:
         chunk_tokens: int = 1024,
         batch_tokens: int = 8192,
         vocab_size: int | None = None,
+        lent: Callable[[], AbstractContextManager[Any]] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.name = name
         self.version = version
         self.chunk_tokens = chunk_tokens
         self.batch_tokens = batch_tokens
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.eval().requires_grad_(False) if lent is None else model
         self._clock = clock
         with boundary(TeacherError, f"teacher {name!r}"):
-            self.halves, head = halves_of(self.model)
+            halves, head = halves_of(self.model)
+        self.halves: Halves = halves if lent is None else Lent(halves, lent)
         if vocab_size is not None and vocab_size > head:
             raise IncompatibleError(
                 f"teacher {name!r} has logits for {head} tokens and the student's vocabulary has {vocab_size}; "
@@ -200,9 +204,16 @@ class LogprobTeacher:
         """
         if len(samples) != len(positions):
             raise AlignmentError(f"{len(positions)} lists of positions for {len(samples)} samples")
-        rows = [sample.token_ids.tolist() for sample in samples]
-        for sample, row, wanted in zip(samples, rows, positions, strict=True):
-            self._check(row, wanted, sample.episode)
+        return self.dense_rows([sample.token_ids.tolist() for sample in samples], positions, [sample.episode for sample in samples])
+
+    def dense_rows(self, rows: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], names: Sequence[str]) -> DenseTarget:
+        """The same for rows of tokens; ``names`` are for messages.
+
+        Raises:
+            TeacherError: as :meth:`review`.
+        """
+        for row, wanted, name in zip(rows, positions, names, strict=True):
+            self._check(row, wanted, name)
         lengths = [max(wanted, default=0) for wanted in positions]
         if self.halves.whole:
             return RowsTarget(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agentdistill.types import Access, Episode, Feedback, Sample
@@ -25,6 +25,15 @@ class Teacher(Protocol):
         Raises:
             TeacherError: no usable answer; none of the episodes is then reviewed.
         """
+        ...
+
+
+@runtime_checkable
+class PrivilegedTeacher(Protocol):
+    """A teacher that is told what samples do not carry, and so reads their episodes before it answers for them."""
+
+    def prepare(self, episodes: Sequence[Episode]) -> Mapping[str, Sequence[bool]]:
+        """By episode id, whether each of its turns is reviewed. Episodes of earlier calls may be forgotten."""
         ...
 
 

@@ -12,7 +12,7 @@ from agentdistill.methods.protocol import Method
 from agentdistill.policy.protocol import WeightSink
 from agentdistill.rollout import Play, Players, plan, play
 from agentdistill.taskset import TaskSet, cursor
-from agentdistill.teacher.protocol import DenseTarget, DenseTeacher, Teacher
+from agentdistill.teacher.protocol import DenseTarget, DenseTeacher, PrivilegedTeacher, Teacher
 from agentdistill.types import Author, Episode, EpisodeGroup, Feedback, Sample, Sampling, Task
 
 
@@ -69,7 +69,8 @@ class Parts:
     def score(self, groups: Sequence[EpisodeGroup], feedback: Mapping[str, Feedback]) -> list[Sample]:
         """Rows of all episodes that may train, with the trainer's own log-probabilities where something needs them."""
         episodes = [episode for group in groups for episode in group.episodes if self.may_train(episode)]
-        samples = rows(episodes, feedback)
+        told = self.teacher.prepare(episodes) if isinstance(self.teacher, PrivilegedTeacher) else None
+        samples = rows(episodes, feedback, told)
         want = {"old"} if self.config.learner.updates > 1 else set()
         if self.method.needs.reference:
             want.add("ref")

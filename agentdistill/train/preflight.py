@@ -18,7 +18,7 @@ from agentdistill.methods.protocol import Method
 from agentdistill.policy.loading import ModelFacts, load_tokenizer, model_facts, resolve_device
 from agentdistill.render import Renderer, TokenizerFingerprint, compare, padding_note
 from agentdistill.store import Run
-from agentdistill.train.session import env_class_of, expert_of, method_of, tasks_of
+from agentdistill.train.session import SELF, env_class_of, expert_of, method_of, plugin_of, tasks_of
 from agentdistill.train.track import check_tracker
 
 
@@ -117,7 +117,9 @@ def _method(config: TrainConfig, method: Method) -> list[tuple[str, str]]:
 
 
 def _teacher(config: TrainConfig, method: Method, student: Renderer) -> str:
-    plugin = config.teacher.plugin or config.teacher.name
+    plugin = plugin_of(config.teacher)
+    if plugin == SELF:
+        return _self_teacher(config, method)
     path = getattr(config.teacher, "path", None)
     if path is None:
         if method.needs.teacher_plays or method.needs.teacher_dense:
@@ -141,6 +143,18 @@ def _teacher(config: TrainConfig, method: Method, student: Renderer) -> str:
         )
     note = padding_note(*prints, names)
     return f"{path} ({plugin}); vocabulary, special tokens, end of turn and chat template equal the student's{f'; {note}' if note else ''}"
+
+
+def _self_teacher(config: TrainConfig, method: Method) -> str:
+    if method.needs.teacher_plays:
+        raise ConfigError(
+            f"method {config.method.name!r} plays the teacher's episodes, and teacher=self only reads the student's; "
+            "set method.sampler.teacher=0 method.sampler.student=1, or choose a teacher that can play, such as teacher=nano"
+        )
+    view = getattr(config.teacher, "view", "none")
+    told = "told nothing more than it" if view == "none" else f"told the {view} of each turn that has one"
+    how = "the base under disabled adapters" if config.learner.lora is not None else "a frozen copy"
+    return f"the student itself as it began ({how}), {told}"
 
 
 def _require_same_tokens(student: TokenizerFingerprint, teacher: TokenizerFingerprint, names: tuple[str, str]) -> None:

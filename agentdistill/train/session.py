@@ -28,6 +28,7 @@ from agentdistill.rollout import Players
 from agentdistill.store import Run
 from agentdistill.taskset import TaskSet
 from agentdistill.teacher.logprob import LogprobTeacher
+from agentdistill.teacher.privileged import SelfTeacher
 from agentdistill.teacher.protocol import DenseTeacher, Teacher
 from agentdistill.train.parts import CountingDense, Parts
 from agentdistill.train.progress import Progress
@@ -86,8 +87,11 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
         device=device,
     )
     renderer = Renderer(tokenizer)
-    teacher = teacher_of(config, device, vocab_size=renderer.vocab_size) if method.needs.teacher else None
-    learner = Learner(model, config.learner, device=device, reference=method.needs.reference, vocab_size=renderer.vocab_size)
+    own = method.needs.teacher and plugin_of(config.teacher) == SELF
+    learner = Learner(model, config.learner, device=device, reference=method.needs.reference or own, vocab_size=renderer.vocab_size)
+    teacher = None
+    if method.needs.teacher:
+        teacher = self_teacher(config, learner, renderer) if own else teacher_of(config, device, vocab_size=renderer.vocab_size)
     student = player_of(learner.model, renderer, config.rollout, name="student", autocast=learner.precision.product_dtype)
     policies: dict[Author, Policy] = {"student": student}
     if method.needs.expert_plays:
@@ -172,12 +176,34 @@ def teacher_of(config: TrainConfig, device: torch.device, *, vocab_size: int) ->
     Raises:
         IncompatibleError: the teacher's head is smaller.
     """
-    if (config.teacher.plugin or config.teacher.name) == "logprob":
+    if plugin_of(config.teacher) == "logprob":
         return LogprobTeacher.from_config(
             config.teacher, env=config.env.entry_point, device=device, chunk_tokens=config.learner.chunk_tokens, vocab_size=vocab_size
         )
-    found: Any = registry.resolve("teachers", config.teacher.plugin or config.teacher.name)
+    found: Any = registry.resolve("teachers", plugin_of(config.teacher))
     return found(config.teacher)  # type: ignore[no-any-return]
+
+
+SELF = "self"
+"""The teacher that is the student."""
+
+
+def plugin_of(config: PluginConfig) -> str:
+    """The plug-in that a section configures."""
+    return config.plugin or config.name
+
+
+def self_teacher(config: TrainConfig, learner: Learner, renderer: Renderer) -> Teacher:
+    """The student as it began, told what the environment recorded; under the learner's own weights, of which there is no second copy
+    with LoRA."""
+    return SelfTeacher.of(
+        config.teacher,
+        renderer,
+        learner.as_it_began,
+        version=config.student.path,
+        chunk_tokens=config.learner.chunk_tokens,
+        batch_tokens=config.learner.micro_batch_tokens,
+    )
 
 
 def student_dtype(config: ModelConfig, device: torch.device, *, in_full: bool) -> str:

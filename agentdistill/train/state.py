@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentdistill.errors import StoreError
+from agentdistill.errors import StoreError, UsageError
 from agentdistill.learner import Learner
 from agentdistill.render import Renderer
-from agentdistill.store import Run, newest_checkpoint, write_checkpoint
+from agentdistill.store import Checkpoint, Run, list_checkpoints, newest_checkpoint, write_checkpoint
+from agentdistill.store.checkpoints import load_checkpoint as read_checkpoint
 
 COUNTERS = "counters"
 LEARNER = "learner"
@@ -47,13 +48,14 @@ class Restored:
         return int(self.counters["step"])
 
 
-def load_checkpoint(run: Run, learner: Learner) -> Restored | None:
-    """Restore the newest valid checkpoint into ``learner``; ``None`` where the run has none.
+def load_checkpoint(run: Run, learner: Learner, *, step: int | None = None) -> Restored | None:
+    """Restore a checkpoint into ``learner``: the newest valid one, or that of ``step``; ``None`` where the run has none.
 
     Raises:
+        UsageError: there is none of ``step``.
         StoreError: checkpoints exist, but none is valid, or it does not fit the learner.
     """
-    checkpoint = newest_checkpoint(run.checkpoints)
+    checkpoint = newest_checkpoint(run.checkpoints) if step is None else _of_step(run, step)
     if checkpoint is None:
         return None
     counters = checkpoint.meta.get(COUNTERS)
@@ -61,6 +63,14 @@ def load_checkpoint(run: Run, learner: Learner) -> Restored | None:
         raise StoreError(f"checkpoint {checkpoint.path} has no counters; it was not written by a training run")
     learner.load_state(checkpoint.tensors(), checkpoint.meta[LEARNER])
     return Restored(counters=counters, skipped=checkpoint.skipped)
+
+
+def _of_step(run: Run, step: int) -> Checkpoint:
+    there = list_checkpoints(run.checkpoints)
+    if step not in there:
+        kept = f"it keeps those of steps {', '.join(map(str, there))}" if there else "it has none at all"
+        raise UsageError(f"run {run.name!r} has no checkpoint of step {step}; {kept}")
+    return read_checkpoint(run.checkpoints / str(step))
 
 
 def _model_files(learner: Learner, renderer: Renderer) -> dict[str, bytes]:

@@ -43,6 +43,8 @@ class Sample:
     current policy."""
     ref_logprobs: FloatArray | None = None
     teacher_logprobs: FloatArray | None = None
+    reviewed: BoolArray | None = None
+    """Where the teacher has an opinion: a privileged one has none in turns where there was nothing to tell it. ``None``: everywhere."""
     masks: Mapping[str, BoolArray] = field(default_factory=dict)
     weights: Mapping[str, FloatArray] = field(default_factory=dict)
     advantages: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -65,6 +67,8 @@ class Sample:
             value = getattr(self, name)
             if value is not None:
                 found[name] = value
+        if self.reviewed is not None:
+            found["reviewed"] = self.reviewed
         for name in ("masks", "weights", "advantages", "advantage_parts"):
             found.update({f"{name}/{key}": value for key, value in getattr(self, name).items()})
         return found

@@ -26,10 +26,13 @@ def told(*overrides: str) -> str:
         ("env=../env/math", "no env '../env/math'; available: math, math34, math4, other, toy; did you mean 'math'?"),
         (
             "student=nono",
-            "no student 'nono'; available: nano; did you mean 'nano'? (or the directory of a model, or a hub id like org/name)",
+            "no student 'nono'; available: nano; did you mean 'nano'? (or a model's directory, a .gguf file, or a hub id like org/name)",
         ),
-        ("student=/no/such/dir", "no student '/no/such/dir'; available: nano (or the directory of a model, or a hub id like org/name)"),
-        ("teacher.plugin=logprop", "no teacher plug-in 'logprop'; available: logprob; did you mean 'logprob'?"),
+        (
+            "student=/no/such/dir",
+            "no student '/no/such/dir'; available: nano (or a model's directory, a .gguf file, or a hub id like org/name)",
+        ),
+        ("teacher.plugin=logprop", "no teacher plug-in 'logprop'; available: logprob, self; did you mean 'logprob'?"),
         ("method.plugin=objektive", "no method plug-in 'objektive'; available: objective, toymethod; did you mean 'objective'?"),
         # keys
         ("lr=1", "no key 'lr'; did you mean 'learner.lr'?"),

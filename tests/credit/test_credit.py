@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agentdistill.config.schema import PolicyGradientTerm, Schedule, SupervisedTerm
+from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Schedule, SupervisedTerm
 from agentdistill.credit import assign, group_advantages, rows
 from agentdistill.errors import AlignmentError
 from agentdistill.types import (
@@ -208,3 +208,38 @@ def test_a_sample_of_a_stranger_is_refused():
     played = episode("a", turn(1, (1,)))
     with pytest.raises(AlignmentError, match="'a'"):
         assign(rows([played]), [], {"s": SupervisedTerm()}, 0)
+
+
+def test_a_turn_without_review_carries_no_term_that_only_hears_the_teacher():
+    played = episode("e", turn(3, (1, 2)), turn(2, (3, 4)), reward=1.0)
+    told = feedback(played, -0.2).model_copy(update={"token_logprobs": ((float("nan"),) * 2, (-0.2, -0.2))})
+    terms = {
+        "sampled": PolicyGradientTerm(teacher=1.0),
+        "both": PolicyGradientTerm(teacher=1.0, outcome=1.0, baseline="none"),
+        "dense": DivergenceTerm(),
+        "k2": KLTerm(against="teacher"),
+        "reference": KLTerm(against="reference"),
+    }
+    samples = rows([played], {"e": told}, {"e": (False, True)})
+    assert samples[0].reviewed.tolist() == [False] * 7 + [True] * 2
+    (sample,) = assign(samples, group(played), terms, 0).samples
+    both = [3, 4, 7, 8]
+    for name in ("sampled", "dense", "k2"):
+        assert np.flatnonzero(sample.masks[name]).tolist() == [7, 8], name
+        assert sample.weights[name].tolist() == [0] * 7 + [1, 1]
+    for name in ("both", "reference"):
+        assert np.flatnonzero(sample.masks[name]).tolist() == both, name
+    np.testing.assert_allclose(sample.advantages["both"][both], [1, 1, 1.3, 1.3], rtol=1e-6)
+    np.testing.assert_allclose(sample.advantages["sampled"][both], [0, 0, 0.3, 0.3], rtol=1e-6)
+
+
+def test_an_outcome_that_fades_out_leaves_unreviewed_turns_to_nobody():
+    played = episode("e", turn(3, (1, 2)), reward=1.0)
+    term = PolicyGradientTerm(teacher=1.0, outcome=Schedule(start=1, end=0, steps=2), baseline="none")
+    samples = rows([played], {"e": feedback(played, float("nan"))}, {"e": (False,)})
+    assert [assign(samples, group(played), {"t": term}, step).samples[0].masks["t"].any() for step in (0, 2)] == [True, False]
+
+
+def test_reviewed_turns_are_counted():
+    with pytest.raises(AlignmentError, match="reviewed turns has length 1, expected 2, in episode 'e'"):
+        rows([episode("e", turn(3, (1, 2)), turn(2, (3,)))], None, {"e": (True,)})

@@ -85,3 +85,21 @@ def test_without_peft_the_extra_is_named(tools: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match=r"pip install 'agentdistill\[lora\]'"):
         learner_of(tools.llama())
+
+
+def test_a_learner_that_trains_every_weight_has_no_adapters_to_give(tools: Any, tmp_path: Any) -> None:
+    learner = Learner(tools.llama(), LearnerConfig(device="cpu", threads=1))
+    for give in (learner.merged, lambda: learner.save_adapters(tmp_path, base="x")):
+        with pytest.raises(ConfigError, match=r"trains every weight and has no adapters; give it learner\.lora"):
+            give()
+
+
+def test_merged_it_is_an_ordinary_model_that_computes_the_same(tools: Any) -> None:
+    learner = learner_of(tools.llama())
+    train(learner, tools.samples(("kl",)), tools.teacher(dtype=torch.float32), 2)
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        before = learner.model(input_ids=ids).logits
+        merged = learner.merged()
+        torch.testing.assert_close(merged(input_ids=ids).logits, before, atol=1e-4, rtol=1e-4)
+    assert {name for name, _ in merged.named_parameters()} == {name for name, _ in tools.llama().named_parameters()}

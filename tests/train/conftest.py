@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,9 @@ class Small:
 @pytest.fixture
 def small(tmp_path: Path) -> Small:
     return Small(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def small_in() -> Callable[[Path], Small]:
+    """For runs that several tests look at."""
+    return Small

@@ -1,7 +1,7 @@
 """From a stranger's JSON schema to a tool that a model is told of, and from a model's arguments to what is wrong with them.
 
-A schema of a foreign tool can be anything: nested, with references, ``anyOf``, no properties at all, or not even an object. What is shown is
-always the schema of an object, without references; what is checked is what a model can be told in a few words (missing, unknown, types,
+A schema of a foreign tool can be anything: nested, with references, ``anyOf``, no properties at all, or not even an object. What is shown
+is always the schema of an object, without references; what is checked is what a model can be told in a few words (missing, unknown, types,
 choices, bounds). Whatever the check does not know is left to the foreign tool itself.
 """
 
@@ -101,9 +101,7 @@ class _Flattener:
             target = {} if reference in path else self.flat(_find(self.root, reference), (*path, reference), depth + 1)
             rest = {key: value for key, value in schema.items() if key not in ("$ref", "title")}
             return {**target, **rest} if isinstance(target, dict) else rest
-        return {
-            key: self._part(key, value, path, depth) for key, value in schema.items() if key != "title" or not isinstance(value, str)
-        }
+        return {key: self._part(key, value, path, depth) for key, value in schema.items() if key != "title" or not isinstance(value, str)}
 
     def _part(self, key: str, value: Any, path: tuple[str, ...], depth: int) -> Any:
         if key in _VERBATIM:

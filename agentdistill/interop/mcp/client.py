@@ -2,8 +2,8 @@
 
     initialize ──> notifications/initialized ──> tools/list (page by page) ──> tools/call …
 
-*See* the protocol's revisions 2024-11-05 to 2025-11-25, which begin with that handshake, and 2026-07-28, which has none and sends who we are
-with every request; a server that knows only the latter is spoken to so. Of what a server may ask in return only ``ping`` is answered.
+*See* the protocol's revisions 2024-11-05 to 2025-11-25, which begin with that handshake, and 2026-07-28, which has none and sends who we
+are with every request; a server that knows only the latter is spoken to so. Of what a server may ask in return only ``ping`` is answered.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ class Client:
         cursor: Any = None
         for _ in range(_PAGES):
             page = self._ask("tools/list", {} if cursor is None else {"cursor": cursor}, self.start_seconds)
-            for each in page.get("tools") if isinstance(page.get("tools"), list) else ():
+            tools = page.get("tools")
+            for each in tools if isinstance(tools, list) else ():
                 if isinstance(each, dict) and isinstance(each.get("name"), str):
                     found.append(Listed(name=each["name"], description=_description(each), schema=each.get("inputSchema")))
             cursor = page.get("nextCursor")
@@ -232,6 +233,6 @@ def _part(part: Json) -> str:
         return f"[resource {part.get('uri')}: {part.get('description') or part.get('name') or 'no description'}]"
     resource = part.get("resource")
     if kind == "resource" and isinstance(resource, dict):
-        text = resource.get("text")
-        return text if isinstance(text, str) else f"[resource {resource.get('uri')}, {resource.get('mimeType') or 'unknown type'}, not shown]"
+        text, kind = resource.get("text"), resource.get("mimeType") or "unknown type"
+        return text if isinstance(text, str) else f"[resource {resource.get('uri')}, {kind}, not shown]"
     return f"[{str(kind)[:40]}, not shown]"

@@ -33,6 +33,8 @@ from agentdistill.interop.schemas import ForeignTool, foreign_tools
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, NameOrPath, Task, Views
 
+_NO_SERVER = "env 'mcp' needs a server: env.command=[python, server.py] starts one, env.url=http://… speaks to a running one"
+
 
 class MCPConfig(EnvConfig):
     """What env=mcp can be told."""
@@ -105,7 +107,7 @@ class MCPEnv(ForeignToolEnv):
     @classmethod
     def load_tasks(cls, config: MCPConfig, split: str) -> TaskSet:
         if not config.command and not config.url:
-            raise ConfigError("env 'mcp' needs a server: env.command=[python, server.py] starts one, env.url=http://… speaks to a running one")
+            raise ConfigError(_NO_SERVER)
         if config.grader:
             grader_named(config.grader)
         return load(config.tasks, split, env=cls.name, system=config.system, check=None if config.grader else config.check)
@@ -225,7 +227,7 @@ def _connect(config: MCPConfig) -> Client:
         ConfigError: there is no such program.
     """
     if not config.command and not config.url:
-        raise ConfigError("env 'mcp' needs a server: env.command=[python, server.py] or env.url=http://…")
+        raise ConfigError(_NO_SERVER)
     transport = (
         HttpTransport(config.url, headers=config.headers)
         if config.url
@@ -269,7 +271,7 @@ class _Holder:
         try:
             return self._place.get(timeout=seconds)
         except Empty:
-            raise EnvError(f"env 'mcp': the shared server was busy for {seconds:g} s; leave env.share out, or give calls less time") from None
+            raise EnvError(f"env 'mcp': the shared server was busy for {seconds:g} s; leave env.share out") from None
 
     def put(self, client: Client | None) -> None:
         self._place.put(client)

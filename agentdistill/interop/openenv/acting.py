@@ -1,8 +1,8 @@
 """From a server's schema of actions to how a model acts, and from an observation to what it reads.
 
-    one field, text                              text     the completion is that field
-    several fields, or one that is no text       tool     one tool, whose arguments are the fields
-    list_tools and call_tool                     mcp      the environment's own tools
+one field, text                              text     the completion is that field
+several fields, or one that is no text       tool     one tool, whose arguments are the fields
+list_tools and call_tool                     mcp      the environment's own tools
 """
 
 from __future__ import annotations

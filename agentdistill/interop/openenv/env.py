@@ -1,16 +1,17 @@
 """OpenEnvEnv: an environment that runs on an OpenEnv server.
 
-    user       <the observation of reset>                 a single text as it is, else JSON
-    assistant  <the action>                               text, or a call of a tool: as the server's schema of actions has it
-    user       <the next observation>                     reward and done are the server's
+user       <the observation of reset>                 a single text as it is, else JSON
+assistant  <the action>                               text, or a call of a tool: as the server's schema of actions has it
+user       <the next observation>                     reward and done are the server's
 
-    what the server says is wrong with an action          told to the model
-    no answer, a broken connection, a server without room   costs the episode; the next one connects anew
+what the server says is wrong with an action          told to the model
+no answer, a broken connection, a server without room   costs the episode; the next one connects anew
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
@@ -23,7 +24,7 @@ from agentdistill.interop.openenv.acting import Acting, acting, called, readable
 from agentdistill.interop.openenv.wire import BadAction, Seen, Session, addresses, schema_of
 from agentdistill.interop.schemas import ForeignTool, clean
 from agentdistill.taskset import TaskSet
-from agentdistill.types import Message, Task, ToolResult
+from agentdistill.types import Message, Task
 
 
 class OpenEnvConfig(EnvConfig):
@@ -103,7 +104,8 @@ class OpenEnvEnv(ForeignToolEnv):
         if seen.done:
             self._hang_up()
             raise EnvError(f"{session.base}: the episode of seed {task.data['seed']} is done before it has begun")
-        return (*(message for message in task.prompt if message.role == "system"), Message.user(clean(readable(seen.observation)) or "Begin."))
+        system = tuple(message for message in task.prompt if message.role == "system")
+        return (*system, Message.user(clean(readable(seen.observation)) or "Begin."))
 
     def step(self, action: Message | str) -> Any:
         try:
@@ -118,9 +120,7 @@ class OpenEnvEnv(ForeignToolEnv):
     def respond(self, message: Message) -> Reply:
         self._after = Reply()
         reply = super().respond(message)
-        if self._after.done and reply.done is False:
-            reply = Reply(messages=reply.messages, parts=reply.parts, tool_results=reply.tool_results, done=True, success=self._after.success)
-        return reply
+        return replace(reply, done=True, success=self._after.success) if self._after.done else reply
 
     def answer(self, message: Message) -> Reply:
         how = self._how()

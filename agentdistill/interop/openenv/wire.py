@@ -137,7 +137,9 @@ class Session:
             except _Full as error:
                 self._hang_up()
                 if SYSTEM_CLOCK.now() >= until:
-                    raise EnvError(f"{self.base}: {error}; play fewer episodes at once (rollout.in_flight) or give the server more places") from error
+                    raise EnvError(
+                        f"{self.base}: {error}; play fewer episodes at once (rollout.in_flight), or give it more places"
+                    ) from error
             except _Refused as error:
                 raise EnvError(f"{self.base} refuses the reset: {error}") from error
             SYSTEM_CLOCK.sleep(_PAUSE)

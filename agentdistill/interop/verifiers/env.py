@@ -20,7 +20,7 @@ from agentdistill.errors import ConfigError, EnvError
 from agentdistill.interop.verifiers.load import Loaded, load, prompt_of
 from agentdistill.interop.verifiers.score import rewards
 from agentdistill.taskset import TaskSet
-from agentdistill.types import Message, Task, ToolResult, Views
+from agentdistill.types import Message, Task, ToolCall, ToolResult, Views
 
 
 class VerifiersConfig(EnvConfig):
@@ -100,16 +100,14 @@ def _plain(answer: Any) -> JsonValue:
 
 def _no_tools(message: Message) -> Reply:
     """There are none, and each call is told so."""
-    results = tuple(
-        ToolResult(
-            call_id=call.id,
-            name=call.name,
-            content=f"Error: malformed tool call: {call.error}" if call.error is not None else "Error: there are no tools; reply with the answer",
-            error="malformed_call" if call.error is not None else "unknown_tool",
-        )
-        for call in message.tool_calls
-    )
+    results = tuple(_told(call) for call in message.tool_calls)
     return Reply(messages=tuple(Message.tool(result) for result in results), tool_results=results)
+
+
+def _told(call: ToolCall) -> ToolResult:
+    if call.error is not None:
+        return ToolResult(call_id=call.id, name=call.name, content=f"Error: malformed tool call: {call.error}", error="malformed_call")
+    return ToolResult(call_id=call.id, name=call.name, content="Error: there are no tools; reply with the answer", error="unknown_tool")
 
 
 @lru_cache(maxsize=32)

@@ -1,9 +1,9 @@
 """From a taskset's id to its tasks.
 
-    id ──verifiers.v1.utils.loaders──> config class ──options──> taskset ──iterate──> tasks, each ten of them: eight train, one val, one test
+    id ──verifiers.v1.utils.loaders──> config class ──options──> taskset ──iterate──> tasks, of each ten: eight train, one val, one test
 
-Played here are tasks that need nothing but words: a prompt, one answer, and rewards that are computed from it. A task that needs a harness, a
-container, tools or a user who speaks first is refused, with the reason; its world is verifiers' own.
+Played here are tasks that need nothing but words: a prompt, one answer, and rewards that are computed from it. A task that needs a
+harness, a container, tools or a user who speaks first is refused, with the reason; its world is verifiers' own.
 """
 
 from __future__ import annotations
@@ -122,20 +122,20 @@ def _require_words(taskset: str, obstacle: Any, what: str) -> None:
 
 def _playable(taskset: str, tasks: tuple[Any, ...]) -> tuple[str, ...]:
     """Refuse what needs more than words; returns the names of signals that are left out."""
-    base = part("task").Task
-    first = tasks[0]
+    base, first = part("task").Task, tasks[0]
     kind = type(first)
-    _require_words(taskset, kind.NEEDS_CONTAINER, f"its task {kind.__name__} needs a container")
+    its = f"its task {kind.__name__}"
+    _require_words(taskset, kind.NEEDS_CONTAINER, f"{its} needs a container")
     for hook in ("setup", "finalize"):
-        _require_words(taskset, getattr(kind, hook) is not getattr(base, hook), f"its task {kind.__name__} has {hook}(), which needs a runtime")
-    _require_words(taskset, kind.toolsets(first.config), f"its task {kind.__name__} has tools")
+        _require_words(taskset, getattr(kind, hook) is not getattr(base, hook), f"{its} has {hook}(), which needs a runtime")
+    _require_words(taskset, kind.toolsets(first.config), f"{its} has tools")
     for task in tasks:
         _require_words(taskset, not prompt_of(task), f"task {task.data.idx} has no prompt, and its user speaks first")
-    judges = [judge.reward_name for judge in first.plugged_judges()]
     rewards = {hook.__name__: _needs_runtime(hook) for hook in first.hooks("reward")}
-    _require_words(taskset, not judges and all(rewards.values()), f"its task {kind.__name__} has no reward that is computed without a runtime")
-    metrics = {hook.__name__: _needs_runtime(hook) for hook in first.hooks("metric")}
-    return tuple(name for name, skipped in {**rewards, **metrics}.items() if skipped)
+    rewards |= {judge.reward_name: _needs_runtime(judge.score) for judge in first.plugged_judges()}
+    _require_words(taskset, all(rewards.values()), f"{its} has no reward that is computed without a runtime")
+    signals = rewards | {hook.__name__: _needs_runtime(hook) for hook in first.hooks("metric")}
+    return tuple(name for name, skipped in signals.items() if skipped)
 
 
 def _needs_runtime(hook: Any) -> bool:

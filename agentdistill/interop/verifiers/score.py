@@ -1,7 +1,7 @@
 """From a conversation to a trace of verifiers, and to its rewards.
 
-What verifiers computes is asynchronous; it runs in an event loop of its own beside us, one for the whole process, because what a judge keeps
-(connections, locks) belongs to the loop in which it was made.
+What verifiers computes is asynchronous; it runs in an event loop of its own beside us, one for the whole process, because what a judge
+keeps (connections, locks) belongs to the loop in which it was made.
 """
 
 from __future__ import annotations

@@ -53,5 +53,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
     else:
-        print("the shop opens", file=sys.stderr)
+        sys.stderr.write("the shop opens\n")
         server.run("stdio")

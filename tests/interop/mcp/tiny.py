@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 MODE = sys.argv[1] if len(sys.argv) > 1 else "good"
@@ -50,7 +51,8 @@ def do(id: Any, what: str) -> None:
     if what == "hang":
         time.sleep(600)
     elif what == "crash":
-        print("a last word", file=sys.stderr, flush=True)
+        sys.stderr.write("a last word\n")
+        sys.stderr.flush()
         os._exit(3)
     elif what == "leave child":
         child = subprocess.Popen(["sleep", "600"])
@@ -63,10 +65,10 @@ def do(id: Any, what: str) -> None:
             sys.stdout.write("x" * 1_000_000)
     elif what == "whisper":
         for _ in range(2000):
-            print("y" * 1000, file=sys.stderr)
+            sys.stderr.write("y" * 1000 + "\n")
         say({"id": id, "result": text("said")})
     elif what == "garbage":
-        sys.stdout.write('{"jsonrpc": \nnot json at all\n[1, 2]\n"text"\n\n{"id": %d, "result": {}}\n' % id)
+        sys.stdout.write('{"jsonrpc": \nnot json at all\n[1, 2]\n"text"\n\n{"id": 1, "result": {}}\n')
         say({"id": id, "result": text("after garbage")})
     elif what == "no result":
         say({"id": id, "result": "text"})
@@ -94,7 +96,7 @@ def do(id: Any, what: str) -> None:
         sys.stdout.write(json.dumps([{"jsonrpc": "2.0", "id": id, "result": text("in a batch")}]) + "\n")
         sys.stdout.flush()
     elif what == "variables":
-        say({"id": id, "result": text(json.dumps([os.environ.get("SECRET"), os.environ.get("GIVEN"), os.getcwd()]))})
+        say({"id": id, "result": text(json.dumps([os.environ.get("SECRET"), os.environ.get("GIVEN"), str(Path.cwd())]))})
     else:
         say({"id": id, "result": text("nothing done")})
 
@@ -108,7 +110,12 @@ def handle(message: dict[str, Any]) -> None:
             say({"id": id, "error": {"code": -32022, "message": "unsupported", "data": {"supported": ["2026-07-28"]}}})
         else:
             version = "1999-01-01" if MODE == "old" else message["params"]["protocolVersion"]
-            say({"id": id, "result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "t", "version": "1"}}})
+            say(
+                {
+                    "id": id,
+                    "result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "t", "version": "1"}},
+                }
+            )
     elif method == "tools/list":
         listing(id, message.get("params", {}))
     elif method == "tools/call":
@@ -140,7 +147,7 @@ def listing(id: Any, params: dict[str, Any]) -> None:
 
 
 if MODE == "dies at once":
-    print("cannot find my configuration", file=sys.stderr)
+    sys.stderr.write("cannot find my configuration\n")
     sys.exit(2)
 if MODE == "silent":
     time.sleep(600)

@@ -60,3 +60,11 @@ def train_two_steps(folder: Path, *overrides: str) -> Run:
     with open_session(composed, PlainProgress(io.StringIO())) as (parts, recorder):
         train(parts, recorder)
     return Run.open(folder, "two", readonly=True)
+
+
+def trained(run: Run) -> int:
+    """Steps whose episodes were all played to an end that trains."""
+    statuses = [episode.status.trainable for episode in run.episodes.stream()]
+    assert statuses
+    assert all(statuses)
+    return len({row["step"] for row in run.metrics() if row["kind"] == "train"})

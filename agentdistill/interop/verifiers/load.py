@@ -130,7 +130,9 @@ def _playable(taskset: str, tasks: tuple[Any, ...]) -> tuple[str, ...]:
         _require_words(taskset, getattr(kind, hook) is not getattr(base, hook), f"{its} has {hook}(), which needs a runtime")
     _require_words(taskset, kind.toolsets(first.config), f"{its} has tools")
     for task in tasks:
-        _require_words(taskset, not prompt_of(task), f"task {task.data.idx} has no prompt, and its user speaks first")
+        prompt = prompt_of(task)
+        _require_words(taskset, not prompt or prompt[-1].role == "system", f"task {task.data.idx} has no prompt, and its user speaks first")
+        _require_words(taskset, prompt[-1].role == "assistant", f"task {task.data.idx} ends with a message of the assistant's")
     rewards = {hook.__name__: _needs_runtime(hook) for hook in first.hooks("reward")}
     rewards |= {judge.reward_name: _needs_runtime(judge.score) for judge in first.plugged_judges()}
     _require_words(taskset, all(rewards.values()), f"{its} has no reward that is computed without a runtime")

@@ -100,7 +100,7 @@ class SumsTaskset(vf.Taskset[SumsTask, SumsConfig]):
             if what == "assistant ends":
                 prompt = [vf.UserMessage(content="Hello"), vf.AssistantMessage(content="Yes?")]
             if what == "odd answer":
-                answer = object
+                answer = {1, 2}
             system = None if what == "user speaks" else "Reply with the number."
             yield KINDS.get(what, SumsTask)(SumsData(prompt=prompt, system_prompt=system, answer=answer, what=what), self.config.task)
             index += 1

@@ -25,6 +25,7 @@ from pydantic import Field, field_validator, model_validator
 from agentdistill.env import EnvConfig, Observation, Reply, ToolError
 from agentdistill.errors import AgentDistillError, ConfigError, EnvError, unknown
 from agentdistill.interop.calling import ForeignToolEnv
+from agentdistill.interop.foreign import require_answer
 from agentdistill.interop.mcp.client import Client, Late, Listed, Refused, shown
 from agentdistill.interop.mcp.http import HttpTransport
 from agentdistill.interop.mcp.stdio import StdioTransport
@@ -110,7 +111,15 @@ class MCPEnv(ForeignToolEnv):
             raise ConfigError(_NO_SERVER)
         if config.grader:
             grader_named(config.grader)
-        return load(config.tasks, split, env=cls.name, system=config.system, check=None if config.grader else config.check)
+        tasks = load(config.tasks, split, env=cls.name, system=config.system, check=None if config.grader else config.check)
+        require_answer(f"mcp {config.model_dump_json()}", cls(config)._listed_once)
+        return tasks
+
+    def _listed_once(self) -> None:
+        try:
+            self.foreign_tools()
+        finally:
+            self.close()
 
     # ---- the server ---------------------------------------------------------------------------------------------------
 

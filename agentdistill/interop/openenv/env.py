@@ -19,9 +19,9 @@ from pydantic import Field, JsonValue, field_validator
 from agentdistill.env import EnvConfig, Observation, Reply, ToolError
 from agentdistill.errors import ConfigError, EnvError
 from agentdistill.interop.calling import ForeignToolEnv
-from agentdistill.interop.foreign import seeded
+from agentdistill.interop.foreign import require_answer, seeded
 from agentdistill.interop.openenv.acting import Acting, acting, called, readable, tools_listed
-from agentdistill.interop.openenv.wire import BadAction, Seen, Session, addresses, schema_of
+from agentdistill.interop.openenv.wire import BadAction, Seen, Session, addresses, require_listener, schema_of
 from agentdistill.interop.schemas import ForeignTool, clean
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, Task
@@ -83,11 +83,19 @@ class OpenEnvEnv(ForeignToolEnv):
         if not config.url:
             raise ConfigError("env 'openenv' needs a server: set env.url, for instance env.url=http://localhost:8000")
         system = (Message.system(config.system),) if config.system else ()
+        require_answer(f"openenv {config.model_dump_json()}", cls(config)._asked_once)
 
         def make(id: str, seed: int) -> Task:
             return Task(id=id, env=cls.name, prompt=(*system, Message.user("(what the server says at reset)")), data={"seed": seed})
 
         return seeded("openenv", split, config.count, make)
+
+    def _asked_once(self) -> None:
+        try:
+            require_listener(self.config.url, self.config.connect_timeout)
+            self.foreign_tools()
+        finally:
+            self.close()
 
     # ---- the episode --------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -56,8 +57,8 @@ def addresses(url: str) -> tuple[str, str]:
     if place.scheme not in schemes or not place.hostname:
         raise ValueError(f"url={url!r} is no address of a server; give http://host:port or ws://host:port")
     path = place.path.rstrip("/").removesuffix("/ws")
-    http, socket = schemes[place.scheme]
-    return urlunsplit((http, place.netloc, path, "", "")), urlunsplit((socket, place.netloc, f"{path}/ws", place.query, ""))
+    http, ws = schemes[place.scheme]
+    return urlunsplit((http, place.netloc, path, "", "")), urlunsplit((ws, place.netloc, f"{path}/ws", place.query, ""))
 
 
 def schema_of(url: str, seconds: float) -> dict[str, Any]:
@@ -79,6 +80,16 @@ def schema_of(url: str, seconds: float) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("action"), dict):
         raise EnvError(f"{base}/schema has no schema of actions: {str(found)[:200]}")
     return found
+
+
+def require_listener(url: str, seconds: float) -> None:
+    """Raise :class:`EnvError` where nobody listens at the address."""
+    base, _ = addresses(url)
+    place = urlsplit(base)
+    try:
+        socket.create_connection((place.hostname or "", place.port or (443 if place.scheme == "https" else 80)), timeout=seconds).close()
+    except OSError as error:
+        raise EnvError(_unreachable(base, error)) from error
 
 
 def _unreachable(where: str, error: BaseException) -> str:
@@ -204,10 +215,10 @@ class Session:
         return answer
 
     def _hang_up(self) -> None:
-        socket, self._socket = self._socket, None
-        if socket is not None:
+        open_one, self._socket = self._socket, None
+        if open_one is not None:
             with suppress(Exception):
-                socket.send('{"type": "close"}')
+                open_one.send('{"type": "close"}')
             with suppress(Exception):
                 self._connection.close()
 

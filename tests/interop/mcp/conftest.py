@@ -10,6 +10,7 @@ import pytest
 
 from agentdistill.interop.mcp import MCPConfig, MCPEnv
 from agentdistill.interop.mcp.env import close_shared
+from agentdistill.types import Message, Task
 
 HERE = Path(__file__).parent
 Make = Callable[..., MCPEnv]
@@ -17,6 +18,11 @@ Make = Callable[..., MCPEnv]
 
 def command(mode: str = "good") -> tuple[str, ...]:
     return (sys.executable, "-S", "-I", str(HERE / "tiny.py"), mode)
+
+
+def begin(env: MCPEnv) -> None:
+    """An episode of a task that is from nowhere."""
+    env.reset(options={"task": Task(id="t", env="mcp", prompt=(Message.user("q"),), answer="1", data={"n": 1})})
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,9 @@ from agentdistill.config import compose_train
 from agentdistill.env import check_env
 from agentdistill.errors import ConfigError, EnvError, TaskError
 from agentdistill.interop.mcp import MCPConfig, MCPEnv
-from agentdistill.interop.mcp.client import shown
+from agentdistill.interop.mcp import env as env_module
+from agentdistill.interop.mcp.client import Client, Late, Refused, shown
+from agentdistill.interop.mcp.env import _Holder
 from agentdistill.interop.mcp.tasks import Check, right
 from agentdistill.policy.protocol import Request
 from agentdistill.types import Message, ToolCall
@@ -222,6 +224,12 @@ def test_without_a_server_it_says_what_it_needs() -> None:
             act()
 
 
+@pytest.mark.parametrize("mode", ["dies at once", "refuse", "no list"])
+def test_a_server_of_no_use_stops_a_run_before_it_begins(config: Callable[..., MCPConfig], mode: str) -> None:
+    with pytest.raises(ConfigError, match=r"env 'mcp': the MCP server|the server does not list its tools"):
+        MCPEnv.load_tasks(config(mode), "train")
+
+
 def test_tools_are_chosen_by_name(make: Make) -> None:
     assert [tool.name for tool in make(allow=("do", "add"), deny=("do",)).tools] == ["add"]
     with pytest.raises(ConfigError, match="no tool of the MCP server 'ad'; available: add, count, do; did you mean 'add'"):
@@ -233,6 +241,49 @@ def test_the_command_line_reaches_it(questions: Path) -> None:
         ["env=mcp", "env.command=[python, server.py]", f"env.tasks={questions}", "env.check=value", "env.allow=[a]"]
     ).config.env
     assert (type(env), env.command, env.check, env.allow) == (MCPConfig, ("python", "server.py"), "value", ("a",))
+
+
+def test_a_shared_server_that_is_busy_for_too_long_is_told(config: Callable[..., MCPConfig]) -> None:
+    holder = _Holder()
+    chosen = config(share=True, start_timeout=0.05, call_timeout=0.005)
+    assert holder.take(chosen) is None
+    with pytest.raises(EnvError, match=r"the shared server was busy for 0\.1 s"):
+        holder.take(chosen)
+
+
+class Told:
+    """A transport that answers every request with an error, or breaks."""
+
+    alive = True
+
+    def __init__(self, failure: BaseException | None = None) -> None:
+        self.failure, self.closed = failure, False
+
+    def request(self, message: Any, seconds: float, heard: Any) -> Any:
+        if self.failure is not None:
+            raise self.failure
+        return {"id": message["id"], "error": {"code": "x", "message": ""}}
+
+    def explain(self, what: str) -> str:
+        return what
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_server_that_refuses_to_be_pinged_still_talks() -> None:
+    assert Client(Told(), 1.0).answers(1.0)  # type: ignore[arg-type]
+    assert not Client(Told(Late()), 1.0).answers(1.0)  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="no reason given"):
+        Client(Told(), 1.0).call("t", {}, 1.0)  # type: ignore[arg-type]
+
+
+def test_an_interrupted_start_closes_what_it_began(config: Callable[..., MCPConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = Told(KeyboardInterrupt())
+    monkeypatch.setattr(env_module, "StdioTransport", lambda *_, **__: transport)
+    with pytest.raises(KeyboardInterrupt):
+        assert MCPEnv(config()).tools
+    assert transport.closed
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from agentdistill.interop.mcp import MCPEnv
 from agentdistill.interop.mcp import stdio as stdio_module
 from agentdistill.types import Message, ToolCall
 
-from .conftest import HERE, Make, command
+from .conftest import HERE, Make, begin, command
 
 
 def do(env: MCPEnv, what: str) -> Any:
@@ -59,7 +59,7 @@ def gone(number: int) -> bool:
 )
 def test_an_answer_is_found_among_whatever_else_is_said(make: Make, what: str, shown: str) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     result = do(env, what)
     assert (result.content, result.error) == (shown, None)
 
@@ -67,13 +67,13 @@ def test_an_answer_is_found_among_whatever_else_is_said(make: Make, what: str, s
 @pytest.mark.parametrize(("what", "shown"), [("error", "Error: that is wrong"), ("strange error", "Error: just text")])
 def test_a_failed_call_is_told_to_the_model(make: Make, what: str, shown: str) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     assert (do(env, what).content, do(env, what).error) == (shown, "tool_error")
 
 
 def test_what_a_server_asks_in_return_is_answered(make: Make) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     pong, refusal = json.loads(do(env, "ask").content)
     assert pong == {"jsonrpc": "2.0", "id": "mine", "result": {}}
     assert refusal["id"] == 77
@@ -83,7 +83,7 @@ def test_what_a_server_asks_in_return_is_answered(make: Make) -> None:
 def test_a_server_gets_none_of_our_secrets_and_what_it_is_given(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hidden")
     env = make(variables={"GIVEN": "yes"}, cwd=str(tmp_path))
-    env.reset(seed=0)
+    begin(env)
     assert json.loads(do(env, "variables").content) == [None, "yes", str(tmp_path.resolve())]
 
 
@@ -92,18 +92,18 @@ def test_a_server_gets_none_of_our_secrets_and_what_it_is_given(make: Make, tmp_
 
 def test_a_server_that_dies_in_a_call_costs_the_episode_and_says_its_last_words(make: Make) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     first = pid(env)
     with pytest.raises(EnvError, match=r"env 'mcp': the MCP server '.*' has ended with exit status 3; its last words: 'a last word'"):
         do(env, "crash")
-    env.reset(seed=0)
+    begin(env)
     assert pid(env) != first
     assert do(env, "nothing").content == "nothing done"
 
 
 def test_a_server_that_ends_between_two_calls_is_not_replaced_behind_the_episodes_back(make: Make) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     assert do(env, "quit").content == "bye"
     assert gone(pid(env))
     with pytest.raises(EnvError, match="has ended between two calls"):
@@ -112,7 +112,7 @@ def test_a_server_that_ends_between_two_calls_is_not_replaced_behind_the_episode
 
 def test_a_call_that_hangs_the_server_ends_it(make: Make) -> None:
     env = make(call_timeout=0.3)
-    env.reset(seed=0)
+    begin(env)
     number, began = pid(env), time.monotonic()
     with pytest.raises(EnvError, match="hangs in a call of 'do'"):
         do(env, "hang")
@@ -124,16 +124,30 @@ def test_a_call_that_hangs_the_server_ends_it(make: Make) -> None:
 def test_a_flood_is_cut_off(make: Make, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdio_module, "LONGEST", 1 << 20)
     env = make(call_timeout=0.5)
-    env.reset(seed=0)
+    begin(env)
     number = pid(env)
     with pytest.raises(EnvError, match=r"hangs in a call|without an end of line"):
         do(env, what)
     assert gone(number)
 
 
+def test_a_server_that_reads_no_more_is_given_up(make: Make) -> None:
+    env = make(call_timeout=0.3)
+    begin(env)
+    assert do(env, "deafen").content == "deaf now"
+    with pytest.raises(EnvError, match=r"hangs in a call of 'do'"):
+        do(env, "x" * 1_000_000)
+
+
+def test_a_long_argument_is_written_as_fast_as_it_is_read(make: Make) -> None:
+    env = make()
+    begin(env)
+    assert do(env, "x" * 3_000_000).content == "nothing done"
+
+
 def test_a_result_that_is_none_is_a_fault_of_the_server(make: Make) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     with pytest.raises(EnvError, match="answer to tools/call has no result"):
         do(env, "no result")
 
@@ -153,7 +167,7 @@ def test_a_result_that_is_none_is_a_fault_of_the_server(make: Make) -> None:
 def test_a_server_that_does_not_start_is_told_in_one_sentence(make: Make, mode: str, told: str) -> None:
     env = make(mode, start_timeout=0.3 if "silent" in mode else 10.0)
     with pytest.raises(EnvError, match=told) as caught:
-        env.reset(seed=0)
+        begin(env)
     assert str(caught.value).startswith("env 'mcp': ")
     assert env._own is None
     assert not stdio_module._running
@@ -161,7 +175,7 @@ def test_a_server_that_does_not_start_is_told_in_one_sentence(make: Make, mode: 
 
 def test_a_program_that_is_not_there_is_the_users_to_mend(make: Make) -> None:
     with pytest.raises(ConfigError, match=r"'/no/such/program x' cannot be started: .*mend env.command"):
-        make(command=("/no/such/program", "x")).reset(seed=0)
+        begin(make(command=("/no/such/program", "x")))
 
 
 # ---- lists of tools ------------------------------------------------------------------------------------------------------------
@@ -174,7 +188,7 @@ def test_tools_come_page_by_page(make: Make) -> None:
 def test_odd_names_can_be_called(make: Make) -> None:
     env = make("odd")
     assert [tool.name for tool in env.tools] == ["a_b_c", "a_b_c_2", "t_9", "tool", "s"]
-    env.reset(seed=0)
+    begin(env)
     result = env.step(Message.assistant("", ToolCall(id="a", name="a_b_c_2")))[4]["tool_results"][0]
     assert result.content == "Error: unknown tool a b/c"
 
@@ -185,19 +199,19 @@ def test_a_server_without_tools_has_none(make: Make) -> None:
 
 def test_a_server_without_handshake_is_spoken_to_with_every_request(make: Make) -> None:
     env = make("stateless", call_timeout=0.3)
-    env.reset(seed=0)
+    begin(env)
     assert do(env, "nothing").content == "nothing done"
 
 
 def test_the_tools_of_an_episode_are_those_of_its_beginning(make: Make) -> None:
     env = make(share=True)
-    env.reset(seed=0)
+    begin(env)
     before = env.tools
     assert do(env, "change").content == "changed"
     assert env.tools == before
     result = env.step(Message.assistant("", ToolCall(id="a", name="fresh")))[4]["tool_results"][0]
     assert result.error == "unknown_tool"
-    env.reset(seed=0)
+    begin(env)
     assert [tool.name for tool in env.tools] == ["fresh", "add", "count", "do"]
 
 
@@ -206,7 +220,7 @@ def test_the_tools_of_an_episode_are_those_of_its_beginning(make: Make) -> None:
 
 def test_closing_ends_the_server_and_what_it_started(make: Make) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     child, number = int(do(env, "leave child").content), pid(env)
     env.close()
     env.close()
@@ -218,7 +232,7 @@ def test_closing_ends_the_server_and_what_it_started(make: Make) -> None:
 def test_a_server_that_does_not_want_to_end_is_made_to(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdio_module, "_GRACE", 0.1)
     env = make("stubborn")
-    env.reset(seed=0)
+    begin(env)
     number = pid(env)
     env.close()
     assert gone(number)
@@ -226,7 +240,7 @@ def test_a_server_that_does_not_want_to_end_is_made_to(make: Make, monkeypatch: 
 
 def test_a_call_ends_when_another_thread_closes_the_environment(make: Make) -> None:
     env = make(call_timeout=60.0)
-    env.reset(seed=0)
+    begin(env)
     number = pid(env)
     failures: list[BaseException] = []
 
@@ -248,11 +262,11 @@ def test_a_call_ends_when_another_thread_closes_the_environment(make: Make) -> N
 
 def test_a_closed_environment_begins_anew(make: Make) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     env.close()
     with pytest.raises(EnvError, match="the server was closed"):
         do(env, "nothing")
-    env.reset(seed=0)
+    begin(env)
     assert do(env, "nothing").content == "nothing done"
 
 
@@ -269,7 +283,7 @@ def test_episodes_have_servers_of_their_own_and_share_one_where_asked(make: Make
     def counts(*envs: MCPEnv) -> list[str]:
         found = []
         for env in envs:
-            env.reset(seed=0)
+            begin(env)
             found.append(env.step(Message.assistant("", ToolCall(id="a", name="count")))[4]["tool_results"][0].content)
         return found
 
@@ -283,8 +297,8 @@ def test_episodes_have_servers_of_their_own_and_share_one_where_asked(make: Make
 
 def test_a_shared_server_that_died_is_started_again(make: Make) -> None:
     env, other = make(share=True), make(share=True)
-    env.reset(seed=0)
-    other.reset(seed=0)
+    begin(env)
+    begin(other)
     with pytest.raises(EnvError, match="exit status 3"):
         do(env, "crash")
     assert do(other, "nothing").content == "nothing done"
@@ -295,7 +309,7 @@ def test_a_shared_server_is_used_by_one_thread_at_a_time(make: Make, config: Cal
     found: list[str] = []
 
     def count(env: MCPEnv) -> None:
-        env.reset(seed=0)
+        begin(env)
         for index in range(5):
             result = env.step(Message.assistant("", ToolCall(id=str(index), name="count")))[4]["tool_results"][0]
             found.append(result.content)
@@ -311,11 +325,11 @@ def test_a_shared_server_is_used_by_one_thread_at_a_time(make: Make, config: Cal
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at /proc")
 def test_twenty_servers_leave_no_file_open(make: Make) -> None:
     env = make()
-    env.reset(seed=0)
+    begin(env)
     env.close()
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
-        env.reset(seed=0)
+        begin(env)
         do(env, "nothing")
     env.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before

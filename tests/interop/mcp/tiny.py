@@ -86,6 +86,11 @@ def do(id: Any, what: str) -> None:
         say({"id": id, "result": text(json.dumps(answers))})
     elif what == "structured":
         say({"id": id, "result": {"content": [], "structuredContent": {"a": [1]}}})
+    elif what == "deafen":
+        sys.stdin.close()
+        os.close(0)
+        say({"id": id, "result": text("deaf now")})
+        time.sleep(600)
     elif what == "empty":
         say({"id": id, "result": {"content": None}})
     elif what == "error":

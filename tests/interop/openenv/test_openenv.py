@@ -6,6 +6,7 @@ import socket as sockets
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,41 +210,56 @@ def test_a_real_server_keeps_the_contract(kind: str) -> None:
 def test_a_fault_of_the_server_costs_the_episode_and_no_place(start: Start, make: Make, mode: str, told: str, kind: str) -> None:
     server = start(f"{mode} {kind}")
     env = make(server, message_timeout=0.3)
-    play = env.reset if kind == "reset" else lambda: (env.reset(), env.step("1"))
+    play = partial(env.reset, options=task()) if kind == "reset" else lambda: (env.reset(options=task()), env.step("1"))
     with pytest.raises(EnvError, match=told.format(kind)):
         play()
     assert server.idle()
 
 
+def test_a_tool_whose_action_the_server_refuses_is_told(start: Start, make: Make) -> None:
+    env = make(start("raise step"), actions="tool")
+    env.reset(options=task())
+    result = env.step(call("act", message="1"))[4]["tool_results"][0]
+    assert (result.content, result.error) == ("Error: list index out of range", "tool_error")
+    assert env.step(call("act", message="1", other=2))[4]["tool_results"][0].error == "bad_arguments"
+
+
+def test_a_tool_that_says_nothing_is_shown_so(start: Start, make: Make) -> None:
+    env = make(start(), actions="tool")
+    env.reset(options=task())
+    _, reward, done, _, info = env.step(call("act", message="3"))
+    assert (info["tool_results"][0].content, reward, done) == ("(nothing)", 1.0, True)
+
+
 def test_a_reset_that_raises_is_a_fault_and_a_step_that_raises_is_told(start: Start, make: Make) -> None:
     with pytest.raises(EnvError, match="refuses the reset: list index out of range"):
-        make(start("raise reset")).reset(seed=0)
+        make(start("raise reset")).reset(options=task())
     env = make(start("raise step"))
-    env.reset(seed=0)
+    env.reset(options=task())
     assert env.step("1")[0] == (Message.user("Error: list index out of range"),)
 
 
 def test_an_episode_that_is_done_before_it_begins_is_a_fault(start: Start, make: Make) -> None:
     with pytest.raises(EnvError, match="is done before it has begun"):
-        make(start("done at once")).reset(seed=0)
+        make(start("done at once")).reset(options=task())
 
 
 def test_an_observation_that_is_bare_text_is_shown_as_it_is(start: Start, make: Make) -> None:
     env = make(start("text step"))
-    env.reset(seed=0)
+    env.reset(options=task())
     assert env.step("1")[:2] == ((Message.user("bare text"),), 1.0)
 
 
 def test_a_full_server_is_asked_again_until_there_is_room(start: Start, make: Make) -> None:
     server = start(places=1)
     env, other = make(server), make(server, place_timeout=10.0)
-    env.reset(seed=0)
+    env.reset(options=task())
     with pytest.raises(EnvError, match=r"Server at capacity: 1/1.*play fewer episodes at once \(rollout.in_flight\)"):
-        make(server).reset(seed=0)
+        make(server).reset(options=task())
     import threading
 
     threading.Timer(0.5, env.close).start()
-    observation, _ = other.reset(seed=0)
+    observation, _ = other.reset(options=task())
     assert observation[0].content.startswith("Say ")
 
 
@@ -254,13 +270,15 @@ def test_nobody_there_is_told_in_one_sentence(make: Make) -> None:
     for actions, where in (("auto", f"http://127.0.0.1:{port}"), ("mcp", f"ws://127.0.0.1:{port}/ws")):
         with pytest.raises(EnvError, match=rf"^no OpenEnv server answers at {where} \(.*refused.*\); start it, or set env.url"):
             assert make(url=f"127.0.0.1:{port}", actions=actions).tools
+    with pytest.raises(ConfigError, match="no OpenEnv server answers at http"):
+        OpenEnvEnv.load_tasks(OpenEnvConfig(url=f"127.0.0.1:{port}", actions="text", text_field="x"), "train")
 
 
 def test_an_episode_after_the_server_came_back_connects_anew(start: Start, make: Make) -> None:
     server = start("drop step")
     env = make(server)
     for _ in range(2):
-        env.reset(seed=0)
+        env.reset(options=task())
         with pytest.raises(EnvError, match="broke in a step"):
             env.step("1")
     assert server.begun == 2
@@ -268,11 +286,11 @@ def test_an_episode_after_the_server_came_back_connects_anew(start: Start, make:
 
 def test_a_closed_environment_says_so_and_begins_anew(start: Start, make: Make) -> None:
     env = make(start())
-    env.reset(seed=0)
+    env.reset(options=task())
     env.close()
     with pytest.raises(EnvError, match="the session was closed"):
         env.step("1")
-    env.reset(seed=0)
+    env.reset(options=task())
     assert env.step("nope")[0] == (Message.user("No."),)
 
 
@@ -405,7 +423,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 def test_without_a_server_it_says_what_it_needs() -> None:
-    for act in (lambda: OpenEnvEnv.load_tasks(OpenEnvConfig(), "train"), lambda: OpenEnvEnv().reset(seed=0)):
+    for act in (lambda: OpenEnvEnv.load_tasks(OpenEnvConfig(), "train"), lambda: OpenEnvEnv().reset(options=task())):
         with pytest.raises(ConfigError, match=r"env 'openenv' needs a server: set env.url"):
             act()
 

@@ -50,7 +50,7 @@ class OpenEnvConfig(EnvConfig):
     """Seconds for each answer."""
     place_timeout: float = Field(default=5.0, ge=0)
     """Seconds that a server without room is asked again."""
-    success_at: float | None = Field(default=None)
+    success_at: float | None = 1.0
     """Reward of an episode from which on it counts as success, once the server says it is done. ``None``: there is no notion of success."""
 
     @field_validator("url")
@@ -66,11 +66,11 @@ class OpenEnvEnv(ForeignToolEnv):
 
     Config = OpenEnvConfig
     name = "openenv"
-    success_when_cut = None
     config: OpenEnvConfig
 
     def __init__(self, config: OpenEnvConfig | Mapping[str, Any] | None = None, **settings: Any) -> None:
         super().__init__(config, **settings)
+        self.success_when_cut = None if self.config.success_at is None else False  # type: ignore[misc]  # a class's in general, ours by configuration
         self._session: Session | None = None
         self._acting: Acting | None = None
         self._tools: Mapping[str, ForeignTool] | None = None

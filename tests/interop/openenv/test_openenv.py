@@ -89,7 +89,7 @@ def test_an_action_of_one_text_is_what_the_model_says(start: Start, make: Make) 
 
 
 def test_an_action_of_several_fields_is_a_tool(start: Start, make: Make) -> None:
-    env = make(start(frames="move"))
+    env = make(start(frames="move"), success_at=None)
     (tool,) = env.tools
     assert tool.model_dump() == {
         "name": "act",
@@ -229,6 +229,15 @@ def test_a_tool_that_says_nothing_is_shown_so(start: Start, make: Make) -> None:
     env.reset(options=task())
     _, reward, done, _, info = env.step(call("act", message="3"))
     assert (info["tool_results"][0].content, reward, done) == ("(nothing)", 1.0, True)
+
+
+@pytest.mark.parametrize(("success_at", "verdict"), [(1.0, False), (None, None)])
+def test_an_episode_that_is_cut_has_failed_where_there_is_a_notion_of_success(
+    start: Start, make: Make, success_at: Any, verdict: Any
+) -> None:
+    env = make(start(), success_at=success_at, max_turns=1)
+    env.reset(options=task())
+    assert env.step("no")[4]["success"] is verdict
 
 
 def test_a_reset_that_raises_is_a_fault_and_a_step_that_raises_is_told(start: Start, make: Make) -> None:

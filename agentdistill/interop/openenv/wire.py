@@ -199,7 +199,8 @@ class Session:
         if self._closed or self._socket is None:
             raise EnvError(f"the session with {self.base} was closed")
         try:
-            self._socket.send(json.dumps(message))
+            with suppress(Exception):  # it may be closed already, and what it said before is why
+                self._socket.send(json.dumps(message))
             answer = json.loads(self._socket.recv(timeout=self._seconds))
         except TimeoutError as error:
             self.close()

@@ -19,7 +19,7 @@ from agentdistill.env import check_env
 from agentdistill.errors import ConfigError, EnvError
 from agentdistill.interop.openenv import OpenEnvConfig, OpenEnvEnv
 from agentdistill.interop.openenv.acting import acting, called, readable, tools_listed
-from agentdistill.interop.openenv.wire import addresses
+from agentdistill.interop.openenv.wire import Session, addresses
 from agentdistill.policy.protocol import Request
 from agentdistill.types import Message, StopReason, Task, ToolCall
 
@@ -270,6 +270,15 @@ def test_a_full_server_is_asked_again_until_there_is_room(start: Start, make: Ma
     threading.Timer(0.5, env.close).start()
     observation, _ = other.reset(options=task())
     assert observation[0].content.startswith("Say ")
+
+
+def test_why_a_server_hung_up_at_once_is_heard(start: Start) -> None:
+    server = start(places=0)
+    session = Session(server.url, connect_seconds=5, seconds=5, place_seconds=0, headers={})
+    assert server.idle()
+    time.sleep(0.1)
+    with pytest.raises(EnvError, match=r"Server at capacity: 0/0 .*play fewer episodes"):
+        session.reset(seed=0)
 
 
 def test_nobody_there_is_told_in_one_sentence(make: Make) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+import struct
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -132,6 +133,8 @@ class Session:
                 additional_headers=self._headers,
             )
             self._socket = self._connection.enter_context(connecting)
+            patience = struct.pack("ll", int(self._seconds), int(self._seconds % 1 * 1e6))
+            self._socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)  # of a server that does not read
         except Exception as error:  # the client raises errors of its own and those of sockets
             raise EnvError(_unreachable(self._url, error)) from error
 

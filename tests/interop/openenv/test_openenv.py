@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket as sockets
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from foreign_worlds import play_twenty, train_two_steps, trained
 from pydantic import ValidationError
+from websockets.utils import accept_key
 
 from agentdistill.config import compose_train
 from agentdistill.env import check_env
@@ -265,8 +267,6 @@ def test_a_full_server_is_asked_again_until_there_is_room(start: Start, make: Ma
     env.reset(options=task())
     with pytest.raises(EnvError, match=r"Server at capacity: 1/1.*play fewer episodes at once \(rollout.in_flight\)"):
         make(server).reset(options=task())
-    import threading
-
     threading.Timer(0.5, env.close).start()
     observation, _ = other.reset(options=task())
     assert observation[0].content.startswith("Say ")
@@ -279,6 +279,29 @@ def test_why_a_server_hung_up_at_once_is_heard(start: Start) -> None:
     time.sleep(0.1)
     with pytest.raises(EnvError, match=r"Server at capacity: 0/0 .*play fewer episodes"):
         session.reset(seed=0)
+
+
+def test_a_server_that_does_not_read_is_given_up() -> None:
+    with sockets.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        accepted: list[Any] = []
+
+        def greet() -> None:
+            connection, _ = deaf.accept()
+            accepted.append(connection)
+            request = connection.recv(65536).decode()
+            key = request.split("Sec-WebSocket-Key: ")[1].split()[0]
+            head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            connection.sendall(f"{head}Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode())
+
+        threading.Thread(target=greet, daemon=True).start()
+        session = Session(f"127.0.0.1:{deaf.getsockname()[1]}", connect_seconds=5, seconds=0.3, place_seconds=0, headers={})
+        began = time.monotonic()
+        with pytest.raises(EnvError, match=r"did not answer a step within 0\.3 s|broke in a step"):
+            session.step({"message": "x" * 50_000_000})
+        assert time.monotonic() - began < 5
+        accepted[0].close()
 
 
 def test_nobody_there_is_told_in_one_sentence(make: Make) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from agentdistill.env import SPLITS
-from agentdistill.errors import ConfigError, PluginError, TaskError, unknown
+from agentdistill.errors import ConfigError, EnvError, PluginError, TaskError, unknown
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Task
 
@@ -34,6 +34,24 @@ def need(module: str, *, env: str, extra: str) -> ModuleType:
         raise ConfigError(f"env {env!r} needs the package {module!r}; install it: pip install 'agentdistill[{extra}]'") from error
     except Exception as error:  # a stranger's import can raise anything
         raise PluginError(f"env {env!r}: the installed package {module!r} does not import: {type(error).__name__}: {error}") from error
+
+
+_ANSWERED: set[str] = set()
+
+
+def require_answer(key: str, ask: Callable[[], object]) -> None:
+    """Have the other world say something before a run counts on it; once in a process for each ``key``.
+
+    Raises:
+        ConfigError: it does not answer, with the :class:`EnvError`'s reason.
+    """
+    if key in _ANSWERED:
+        return
+    try:
+        ask()
+    except EnvError as error:
+        raise ConfigError(str(error)) from error
+    _ANSWERED.add(key)
 
 
 def seeded(name: str, split: str, count: int, make: Callable[[str, int], Task]) -> TaskSet:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from agentdistill.config import compose_train
+from agentdistill.config import compose_train, options
 from agentdistill.errors import ConfigError
+
+ENVS = ", ".join(sorted({*options("env"), "toy", "other"}))
+"""All that are installed, and those of conftest."""
 
 
 def told(*overrides: str) -> str:
@@ -19,11 +22,11 @@ def told(*overrides: str) -> str:
     ("override", "sentence"),
     [
         # options
-        ("env=toyy", "no env 'toyy'; available: math, math34, math4, other, toy; did you mean 'toy'?"),
-        ("env=null", "no env 'null'; available: math, math34, math4, other, toy"),
-        ("env=[1]", "no env '[1]'; available: math, math34, math4, other, toy"),
+        ("env=toyy", f"no env 'toyy'; available: {ENVS}; did you mean 'toy'?"),
+        ("env=null", f"no env 'null'; available: {ENVS}"),
+        ("env=[1]", f"no env '[1]'; available: {ENVS}"),
         ("learner=loar", "no learner 'loar'; available: full, lora; did you mean 'lora'?"),
-        ("env=../env/math", "no env '../env/math'; available: math, math34, math4, other, toy; did you mean 'math'?"),
+        ("env=../env/math", f"no env '../env/math'; available: {ENVS}; did you mean 'math'?"),
         (
             "student=nono",
             "no student 'nono'; available: nano; did you mean 'nano'? (or a model's directory, a .gguf file, or a hub id like org/name)",

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from agentdistill.errors import ConfigError, PluginError, TaskError
-from agentdistill.interop.foreign import FIRST_SEED, need, seeded
+from agentdistill.errors import ConfigError, EnvError, PluginError, TaskError
+from agentdistill.interop.foreign import FIRST_SEED, need, require_answer, seeded
 from agentdistill.types import Message, Task
 
 
@@ -37,3 +37,16 @@ def test_splits_share_no_seed() -> None:
 def test_an_unknown_split_names_the_valid_ones() -> None:
     with pytest.raises(TaskError, match="train"):
         seeded("w", "tset", 5, task)
+
+
+def test_a_world_that_does_not_answer_is_the_users_to_mend_and_one_that_does_is_asked_once() -> None:
+    asked = []
+
+    def silent() -> None:
+        raise EnvError("nobody there")
+
+    with pytest.raises(ConfigError, match="nobody there"):
+        require_answer("a key of this test", silent)
+    for _ in range(2):
+        require_answer("a key of this test", lambda: asked.append(1))
+    assert asked == [1]

@@ -71,7 +71,7 @@ class SkyRLGymEnv(WorldEnv):
         self._chance = Chance(int(task.hash[:8], 16))
         prompt = [{"role": message.role, "content": message.content} for message in task.prompt]
         with self._chance.own():
-            self._inner = _build(_maker(self.config), dict(self.config.env_config), extras, _label(self.config))
+            self._inner = _build(_maker(self.config), Settings(self.config.env_config), extras, _label(self.config))
             if getattr(self._inner, "max_turns", None) is not None and isinstance(extras.get("max_turns"), int):
                 self._inner.max_turns = extras["max_turns"]
             result = self._inner.init(prompt)
@@ -153,7 +153,17 @@ def _maker(config: SkyRLGymConfig) -> Any:
     return found
 
 
-def _build(maker: Any, env_config: dict[str, Any], extras: dict[str, Any], label: str) -> Any:
+class Settings(dict[str, Any]):
+    """``env_config``, whose keys are attributes too: skyrl-gym's own environments read them so."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"env.env_config lacks {name!r}") from None
+
+
+def _build(maker: Any, env_config: Settings, extras: dict[str, Any], label: str) -> Any:
     """An instance; a class that takes neither ``env_config`` nor ``extras`` is built without."""
     given: dict[str, Any] = {"env_config": env_config, "extras": extras}
     if inspect.isclass(maker):
@@ -162,7 +172,7 @@ def _build(maker: Any, env_config: dict[str, Any], extras: dict[str, Any], label
             given = {key: value for key, value in given.items() if key in parameters}
     try:
         return maker(**given)
-    except (AssertionError, KeyError, TypeError) as error:
+    except (AssertionError, AttributeError, KeyError, TypeError) as error:
         raise TaskError(f"{label} cannot be made of this row and env.env_config: {error!r}; the row gave {', '.join(extras) or 'nothing'}") from error
 
 

@@ -1,12 +1,12 @@
 """env=gymnasium: any Gymnasium environment that text can play, by its id.
 
-    env.id=FrozenLake-v1        one that Gymnasium knows
-    env.id=my.module:Maze-v0    my.module is imported first, and registers it
-    env.id=my.module:Maze       a class, registered or not; one of the old gym will do
+env.id=FrozenLake-v1        one that Gymnasium knows
+env.id=my.module:Maze-v0    my.module is imported first, and registers it
+env.id=my.module:Maze       a class, registered or not; one of the old gym will do
 
-    user       the observation, or the world's own drawing (render mode ``ansi``)
-    assistant  right                        the text itself, or read as an action of the space (see spoken.py)
-    user       the next observation
+user       the observation, or the world's own drawing (render mode ``ansi``)
+assistant  right                        the text itself, or read as an action of the space (see spoken.py)
+user       the next observation
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ class GymnasiumEnv(WorldEnv):
         self._total += reward
         ended = terminated or truncated
         success = self._judged(info) if ended or self.turns_left <= 0 else None
-        return Reply(
-            messages=self.said(text), parts={"world": reward}, done=terminated, cut=truncated and not terminated, success=success
-        )
+        return Reply(messages=self.said(text), parts={"world": reward}, done=terminated, cut=truncated and not terminated, success=success)
 
     def _judged(self, info: Mapping[str, Any]) -> bool:
         for key in ("is_success", "success"):
@@ -146,7 +144,9 @@ class World:
         modes = (getattr(self._env, "metadata", None) or {}).get("render_modes") or ()
         draws = getattr(core, "render_mode", None) == "ansi"
         if config.show in ("ansi", "both") and not draws:
-            raise ConfigError(f"env.id={config.id!r} cannot draw itself as text (its render modes: {', '.join(modes) or 'none'}); use env.show=auto")
+            raise ConfigError(
+                f"env.id={config.id!r} cannot draw itself as text (its render modes: {', '.join(modes) or 'none'}); use env.show=auto"
+            )
         telling = _has_text(getattr(self._env, "observation_space", None))
         self._drawing = draws and (config.show in ("ansi", "both") or (config.show == "auto" and not telling))
         self._telling = config.show in ("observation", "both") or not self._drawing
@@ -181,12 +181,14 @@ class World:
     def _step(self, action: Any) -> tuple[str, float, bool, bool, Mapping[str, Any]]:
         try:
             result = self._env.step(action)
-        except Exception as error:  # a world may refuse text that its space does not hold: that is the model's mistake
+        except (AssertionError, ValueError, gymnasium.error.Error) as error:  # of text that its space does not hold: the model's mistake
             if not self._free or self._env.action_space.contains(action):
                 raise
             raise NoAction(f"That is no action: {str(error)[:200] or type(error).__name__}") from error
         if not isinstance(result, tuple) or len(result) not in (4, 5):
-            raise EnvError(f"its step must return five things, or four as in the old gym, got {type(result).__name__} {readable(result)[:80]!r}")
+            raise EnvError(
+                f"its step must return five things, or four as in the old gym, got {type(result).__name__} {readable(result)[:80]!r}"
+            )
         observation, reward, terminated, *rest = result
         info = rest[-1] if isinstance(rest[-1], Mapping) else {}
         if len(rest) == 2:

@@ -13,6 +13,9 @@ import json
 import re
 from typing import Any, Literal
 
+from agentdistill_envs.math.generated import SEEDS, Generator, generator
+from agentdistill_envs.math.grade import final_answer, last_boxed
+from agentdistill_envs.math.tasks import check_split
 from pydantic import Field, JsonValue
 
 from agentdistill.env import EnvConfig, Observation, Reply, ToolEnv
@@ -20,9 +23,6 @@ from agentdistill.interop.chance import Chance
 from agentdistill.interop.foreign import FIRST_SEED, need
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, Task, Views
-from agentdistill_envs.math.generated import SEEDS, Generator, generator
-from agentdistill_envs.math.grade import final_answer, last_boxed
-from agentdistill_envs.math.tasks import check_split
 
 SYSTEM = "Solve the problem. Reply with the final answer; after any reasoning, give it as <answer>...</answer>."
 
@@ -127,4 +127,6 @@ def answers(text: str) -> list[str]:
 
 def _generator(config: ReasoningGymConfig, split: str) -> Generator:
     with Chance(0).own():
-        return generator(config.dataset, SEEDS[split], config.count, json.dumps(config.dataset_config, sort_keys=True), json.dumps(config.level))
+        return generator(
+            config.dataset, SEEDS[split], config.count, json.dumps(config.dataset_config, sort_keys=True), json.dumps(config.level)
+        )

@@ -173,7 +173,9 @@ def _build(maker: Any, env_config: Settings, extras: dict[str, Any], label: str)
     try:
         return maker(**given)
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
-        raise TaskError(f"{label} cannot be made of this row and env.env_config: {error!r}; the row gave {', '.join(extras) or 'nothing'}") from error
+        raise TaskError(
+            f"{label} cannot be made of this row and env.env_config: {error!r}; the row gave {', '.join(extras) or 'nothing'}"
+        ) from error
 
 
 def _output(result: Any, label: str) -> tuple[Any, float, bool, Mapping[str, Any]]:
@@ -189,7 +191,12 @@ def _output(result: Any, label: str) -> tuple[Any, float, bool, Mapping[str, Any
         found = ", ".join(map(repr, result)) if isinstance(result, Mapping) else type(result).__name__
         raise EnvError(f"step of {label} must return a mapping with observations, reward, done and metadata, got {found}")
     info = result.get("metadata")
-    return result.get("observations"), number(result["reward"], f"the reward of {label}"), bool(result["done"]), info if isinstance(info, Mapping) else {}
+    return (
+        result.get("observations"),
+        number(result["reward"], f"the reward of {label}"),
+        bool(result["done"]),
+        info if isinstance(info, Mapping) else {},
+    )
 
 
 # ---- rows --------------------------------------------------------------------------------------------------------------
@@ -209,7 +216,7 @@ def _rows(config: SkyRLGymConfig, split: str) -> TaskSet:
     kept = [task for task in whole if _split_of(task) == split]
     if not kept:
         raise TaskError(
-            f"{path}: of its {len(whole)} rows none falls into the split {split!r}; give a directory with train.jsonl, val.jsonl, test.jsonl"
+            f"{path}: of its {len(whole)} rows none is in split {split!r}; give a directory with train.jsonl, val.jsonl, test.jsonl"
         )
     return TaskSet(path.stem, kept, split=split)
 
@@ -222,7 +229,11 @@ def _split_of(task: Task) -> str:
 def _task(row: dict[str, Any], stem: str) -> Task:
     prompt = row["prompt"]
     given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    if not isinstance(given, list) or not given or not all(isinstance(each, dict) and isinstance(each.get("content"), str) for each in given):
+    if (
+        not isinstance(given, list)
+        or not given
+        or not all(isinstance(each, dict) and isinstance(each.get("content"), str) for each in given)
+    ):
         raise TaskError("the field 'prompt' must be a text, or a list of messages with role and content, and not be empty")
     for each in given:
         if each.get("role") not in _ROLES:

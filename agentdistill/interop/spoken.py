@@ -1,10 +1,10 @@
 """From what a model wrote to an action of a Gymnasium space.
 
-    Text              the text as it is
-    Discrete          one number, or one name: the whole reply, what follows the last "action:", or the only one that is mentioned
-    MultiDiscrete,    as many numbers as there are entries
-    MultiBinary, Box
-    Tuple, Dict       JSON: a list, or an object, of the above
+Text              the text as it is
+Discrete          one number, or one name: the whole reply, what follows the last "action:", or the only one that is mentioned
+MultiDiscrete,    as many numbers as there are entries
+MultiBinary, Box
+Tuple, Dict       JSON: a list, or an object, of the above
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _require_sayable(space: spaces.Space[Any]) -> None:
     small = isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary) and int(np.prod(space.shape)) <= MAX_ENTRIES
     if not (small or isinstance(space, spaces.Text | spaces.Discrete)):
         raise ConfigError(
-            f"text cannot say the actions of {space}; it can for Text, Discrete, Tuple and Dict, and for Box, MultiDiscrete and MultiBinary "
+            f"text cannot say the actions of {space}; it can for Text, Discrete, Tuple, Dict, and for Box, MultiDiscrete and MultiBinary "
             f"of at most {MAX_ENTRIES} entries"
         )
 
@@ -114,15 +114,15 @@ def _help(space: spaces.Space[Any], names: Sequence[str] = ()) -> str:
     if isinstance(space, spaces.Box):
         return f"{_count(space)} within {_bound(space.low)} to {_bound(space.high)}"
     if isinstance(space, spaces.MultiDiscrete):
-        low, high = space.start, space.start + space.nvec - 1
-        return f"{_count(space)}, each a whole number within {_bound(low)} to {_bound(high)}"
+        lowest, highest = space.start, space.start + space.nvec - 1
+        return f"{_count(space)}, each a whole number within {_bound(lowest)} to {_bound(highest)}"
     if isinstance(space, spaces.MultiBinary):
         return f"{_count(space)}, each 0 or 1"
     return "a text"
 
 
 def _count(space: spaces.Space[Any]) -> str:
-    entries = int(np.prod(space.shape))
+    entries = int(np.prod(space.shape or ()))
     return "one number" if entries == 1 else f"{entries} numbers, like [{', '.join(f'{each:g}' for each in _example(space, entries))}],"
 
 
@@ -196,7 +196,9 @@ def _convert(space: spaces.Space[Any], value: Any) -> Any:
         flat = np.asarray(value, dtype=np.float64).reshape(space.shape)
     except (TypeError, ValueError, OverflowError) as error:
         raise _Unfit from error
-    if np.issubdtype(space.dtype, np.integer) and not (np.isfinite(flat).all() and (flat == np.trunc(flat)).all() and _fits(flat, space.dtype)):
+    if np.issubdtype(space.dtype, np.integer) and not (
+        np.isfinite(flat).all() and (flat == np.trunc(flat)).all() and _fits(flat, space.dtype)
+    ):
         raise _Unfit
     return flat.astype(space.dtype)
 

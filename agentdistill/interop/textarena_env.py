@@ -4,7 +4,7 @@
     assistant  [A C]
     user       what the game says since then; its board   not the whole history again
 
-A game pays at its end. The package draws from the module ``random``, which each episode has to itself here, and prints, which is kept quiet.
+A game pays at its end. The package draws from the module ``random``, which each episode has to itself here; what it prints is dropped.
 """
 
 from __future__ import annotations
@@ -112,14 +112,19 @@ class Game:
             said = self._heard()
             if not done:
                 return said, False, 0.0
-            rewards, info = self._env.close() or ({}, {})
-        mine = (info or {}).get(0, {})
+            rewards, info = self._paid()
+        mine: Any = info.get(0, {})
         reason = readable(mine.get("reason") or "") if isinstance(mine, dict) else ""
-        reward = (rewards or {}).get(0, 0.0)
+        reward: Any = rewards.get(0, 0.0)
         if isinstance(reward, str):  # Countdown, Cryptarithm and Slitherlink of 0.7 hand over reward and reason the wrong way round
             reward, reason = _number_in(reason), reward
         said = said if reason in said else f"{said}\n{reason}"
         return said, True, number(reward, f"the reward of {self._config.game!r}")
+
+    def _paid(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        """(rewards, what is known of the game), by player."""
+        rewards, info = self._env.close()
+        return rewards or {}, info or {}
 
     def _heard(self) -> str:
         """What was said to the player since the last time; without wrappers, which would tell the whole history again."""

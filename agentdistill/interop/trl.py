@@ -2,12 +2,13 @@
 
     Math = make_trl_environment("math")
     trainer = GRPOTrainer(
-        model, environment_factory=Math, train_dataset=Dataset.from_list(trl_rows("math", 256)), reward_funcs=trl_reward, ...
+        model, environment_factory=Math, train_dataset=Dataset.from_list(trl_rows("math", 256)), reward_funcs=trl_hand_in, ...
     )
 
 TRL asks such a class for ``reset(**row)``, and takes its other public methods for tools. Ours are made from the environment's tools, with
-real signatures and docstrings, and one more: ``submit(answer)``, which says something without a call. :func:`trl_reward` hands a last
-message without calls in by itself, so a model need not know ``submit``. No name of TRL is imported here.
+real signatures and docstrings, and one more: ``submit(answer)``, which says something without a call. The environments pay through
+``get_reward``; :func:`trl_hand_in` hands a last message without calls in before that, so a model need not know ``submit``. Nothing of TRL
+is imported here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 from agentdistill.env import AgentEnv, EnvConfig
 from agentdistill.env.check import environment_class
@@ -61,15 +62,21 @@ def make_trl_environment(env: str | type[AgentEnv], config: EnvConfig | Mapping[
     return type(f"{kind.__name__}ForTRL", (_Playing,), {**methods, "_kind": kind, "_config": settled, "__doc__": about})
 
 
-def trl_reward(environments: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
-    """A reward function for TRL: each environment's return, after a last message without calls was handed in as the answer."""
+def trl_hand_in(environments: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
+    """A reward function for TRL that pays nothing: it hands a last message without calls in as the answer.
+
+    TRL asks it before the environments' own ``get_reward``, which then pays for the answer too.
+
+    Returns:
+        0 for each.
+    """
     for environment, completion in zip(environments, completions, strict=True):
         last = completion[-1] if isinstance(completion, Sequence) and not isinstance(completion, str) and completion else completion
         if isinstance(last, str):
             environment._finish(last)
         elif isinstance(last, Mapping) and last.get("role") == "assistant" and not last.get("tool_calls"):
             environment._finish(_text(last.get("content")))
-    return [environment.get_reward() for environment in environments]
+    return [0.0 for _ in environments]
 
 
 def tool_method_name(name: str) -> str:
@@ -206,11 +213,9 @@ def _annotation(schema: Any) -> Any:
     if "const" in schema:
         return Literal[(schema["const"],)]
     if options := schema.get("anyOf") or schema.get("oneOf"):
-        kinds = [None if isinstance(each, Mapping) and each.get("type") == "null" else _annotation(each) for each in options]
-        hint = kinds[0]
-        for kind in kinds[1:]:
-            hint = kind if hint is None else hint | kind
-        return hint if None not in kinds else hint | None
+        null = {"type": "null"}
+        hints = [_annotation(each) for each in options if each != null]
+        return Union[tuple(hints + [None] * (null in options))]  # noqa: UP007  made at run time
     kind = schema.get("type")
     if kind == "array" and isinstance(schema.get("items"), Mapping) and schema["items"]:
         return list[_annotation(schema["items"])]  # type: ignore[misc]  # a type that is known when this runs

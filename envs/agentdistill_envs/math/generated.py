@@ -1,7 +1,7 @@
 """Tasks made, and graded, by the generators of the package reasoning-gym (an extra; loaded when asked for).
 
-    env=math env.tasks=reasoning_gym:<name>     with the calculator, judged right or wrong
-    env=reasoning_gym env.dataset=<name>        the bare question, with partial credit: agentdistill.interop.reasoning_gym_env
+env=math env.tasks=reasoning_gym:<name>     with the calculator, judged right or wrong
+env=reasoning_gym env.dataset=<name>        the bare question, with partial credit: agentdistill.interop.reasoning_gym_env
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ is imported here.
 from __future__ import annotations
 
 import inspect
+import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union
@@ -82,7 +83,8 @@ def trl_hand_in(environments: Sequence[Any], completions: Sequence[Any], **_: An
 def tool_method_name(name: str) -> str:
     """A tool's name as a method's: what is no identifier, or is taken, gets underscores."""
     plain = re.sub(r"\W", "_", name)
-    plain = plain if plain.isidentifier() and not plain.startswith("_") else f"tool_{plain.lstrip('_')}"
+    usable = plain.isidentifier() and not plain.startswith("_") and not keyword.iskeyword(plain)
+    plain = plain if usable else f"tool_{plain.lstrip('_')}"
     return f"{plain}_" if plain in _RESERVED else plain
 
 

@@ -22,9 +22,13 @@ def begun(kind, config, index=0):
     return env
 
 
+pytest.importorskip("reasoning_gym")
+pytest.importorskip("textarena")
+
 # ---- reasoning-gym ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["chain_sum", "countdown", "tower_of_hanoi", "n_queens", "rush_hour", "polynomial_multiplication"])
 def test_generators_keep_the_contract_and_their_own_answers_are_right(name):
     config = ReasoningGymConfig(dataset=name, count=4)
@@ -103,6 +107,7 @@ def test_bad_settings_of_generators_are_named(fields, kind, words):
 OFFLINE = ["TowerOfHanoi-v0", "Bandit-v0", "Countdown-v0", "GuessTheNumber-v0", "FrozenLake-v0-random", "RushHour-v0", "Sokoban-v0"]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("game", OFFLINE)
 def test_offline_games_keep_the_contract_and_play_twenty_episodes(game):
     config = TextArenaConfig(game=game, count=20, max_turns=12)
@@ -122,7 +127,6 @@ def test_a_game_is_won_by_its_moves_and_only_new_words_are_sent(capsys):
     for move in moves:
         observation, reward, over, _, info = env.step(move)
         lengths.append(len(observation[0].content))
-        assert move not in observation[0].content.replace("\n", " ").split("[A C]")[:0]
     assert (reward, over, info["success"]) == (1.0, True, True)
     assert max(lengths) < 800
     assert capsys.readouterr().out == ""

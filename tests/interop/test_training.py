@@ -16,7 +16,7 @@ from agentdistill.train.session import open_session
 
 pytestmark = pytest.mark.ci
 
-SMALL = ["steps=2", "rollout.batch=4", "eval.tasks=2", "eval.progress_tasks=2", "eval.every=2", "rollout.max_new_tokens=12", "env.count=8"]
+SMALL = ["steps=2", "rollout.batch=8", "eval.tasks=2", "eval.progress_tasks=2", "eval.every=2", "rollout.max_new_tokens=12", "env.count=8"]
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,10 @@ SMALL = ["steps=2", "rollout.batch=4", "eval.tasks=2", "eval.progress_tasks=2", 
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
 def test_two_steps(env: list[str], method: str, tmp_path: Path) -> None:
-    if "env=skyrl_gym" in env:
-        small = [each for each in SMALL if not each.startswith("env.count")]
-    else:
-        small = SMALL
     models = [f"student.path={nano_dir('math', 'student')}"]
     if method == "opd":
         models.append(f"teacher.path={nano_dir('math', 'teacher')}")
-    composed = compose_train([*env, f"method={method}", *models, *small, "run=a", f"runs_dir={tmp_path}"])
+    composed = compose_train([*env, f"method={method}", *models, *SMALL, "run=a", f"runs_dir={tmp_path}"])
     with open_session(composed, PlainProgress(io.StringIO())) as (parts, recorder):
         train(parts, recorder)
     summary = Run.open(tmp_path, "a", readonly=True).summary() or {}

@@ -34,7 +34,7 @@ class Desk(ToolEnv):
         self,
         what: Literal["a", "b"],
         note: str | None = None,
-        sizes: list[int] = [1],
+        sizes: list[int] = [1],  # noqa: B006
         many: dict[str, float] | int = 2,
         up: bool = False,
     ) -> str:
@@ -114,7 +114,7 @@ def test_optional_and_nested_parameters_and_names_that_are_taken():
     signature = inspect.signature(kind.file)
     assert list(signature.parameters) == ["self", "what", "note", "sizes", "many", "up"]
     assert signature.parameters["what"].annotation == Literal["a", "b"]
-    assert signature.parameters["sizes"].default == [1]
+    assert signature.parameters["sizes"].default is None, "left out, so that the tool's own default counts"
     schema = get_json_schema(env.file)["function"]["parameters"]
     assert schema["properties"]["what"]["enum"] == ["a", "b"]
     assert schema["properties"]["sizes"]["items"] == {"type": "integer"}
@@ -135,10 +135,5 @@ def test_a_row_without_a_task_draws_one_and_a_foreign_task_is_refused():
 
 
 def test_names_of_tools_become_names_of_methods():
-    assert [tool_method_name(name) for name in ("a-b", "submit", "1x", "_x", "class")] == [
-        "a_b",
-        "submit_",
-        "tool_1x",
-        "tool_x",
-        "tool_class",
-    ]
+    names = {"a-b": "a_b", "submit": "submit_", "1x": "tool_1x", "_x": "tool_x", "class": "tool_class"}
+    assert {name: tool_method_name(name) for name in names} == names

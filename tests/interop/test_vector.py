@@ -63,5 +63,5 @@ def test_what_cannot_be_is_refused():
         make_vec("maht", 2)
     with pytest.raises(ConfigError, match="at least one"):
         make_vec("math", 0)
-    with pytest.raises(ConfigError, match="no autoreset mode 'same-step'.*SAME_STEP"):
+    with pytest.raises(ConfigError, match=r"no autoreset mode 'same-step'.*SAME_STEP"):
         make_vec("math", 1, autoreset="same-step")

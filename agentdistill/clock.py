@@ -9,9 +9,12 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
+
+from agentdistill.errors import EnvError
 
 T = TypeVar("T")
 
@@ -186,3 +189,25 @@ def _work_off(future: Future[T], work: Callable[[], T], *, but: type[BaseExcepti
 
 
 SYSTEM_CLOCK = SystemClock()
+
+
+class Mutex:
+    """One thread at a time; the same thread may enter again. For what a whole process shares, in threads that an :class:`Executor` made."""
+
+    def __init__(self, patience: float = 60.0) -> None:
+        """
+        Args:
+            patience: seconds that a thread waits for another one, which may never come out again.
+        """
+        self._lock = threading.RLock()
+        self._patience = patience
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Raise :class:`EnvError` where another thread does not come out."""
+        if not self._lock.acquire(timeout=self._patience):
+            raise EnvError(f"another environment has been inside a call for more than {self._patience:g} s; they share a generator")
+        try:
+            yield
+        finally:
+            self._lock.release()

@@ -81,7 +81,7 @@ TABLE: dict[str, Row] = {
         {"env", "execution", "taskset", "resources"}, {"gymnasium", "networkx"}, lazy={"math_verify", "sympy", "reasoning_gym"}
     ),
     "interop": Row(
-        {"env", "taskset", "resources", "registry", "mirror"},
+        {"env", "taskset", "resources", "registry", "mirror", "agentdistill_envs"},
         {"gymnasium", "httpx"},
         lazy={"anyio", "mcp", "openenv", "reasoning_gym", "skyrl_gym", "textarena", "trl", "verifiers", "websockets"},
     ),

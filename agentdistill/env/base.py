@@ -65,6 +65,8 @@ class Reply:
     """The reward by cause; the reward is their sum. Empty: 0."""
     done: bool = False
     """The task is over: nothing the agent says could still count."""
+    cut: bool = False
+    """A limit of the environment's own ended the episode (a board that allows so many moves): truncated, not over."""
     success: bool | None = None
     """The verdict, once there is one. ``None``: not decided by this message."""
     tool_results: tuple[ToolResult, ...] = ()
@@ -211,7 +213,7 @@ class AgentEnv(gymnasium.Env[Observation, Message]):
         self.turn += 1
         reply = self.respond(message)
         self.messages.extend(reply.messages)
-        stop = StopReason.COMPLETED if reply.done else self._limit()
+        stop = StopReason.COMPLETED if reply.done else StopReason.MAX_TURNS if reply.cut else self._limit()
         self.over = stop is not None
         success = self.success_when_cut if stop is not None and not reply.done and reply.success is None else reply.success
         info = {

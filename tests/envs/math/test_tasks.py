@@ -156,9 +156,9 @@ def gym(monkeypatch):
     package = SimpleNamespace(create_dataset=lambda name, seed, size: Sums(seed, size))
     monkeypatch.setitem(__import__("sys").modules, "reasoning_gym", package)
     monkeypatch.setitem(__import__("sys").modules, "reasoning_gym.factory", SimpleNamespace(DATASETS={"sums": Sums}))
-    generated._dataset.cache_clear()
+    generated.generator.cache_clear()
     yield
-    generated._dataset.cache_clear()
+    generated.generator.cache_clear()
 
 
 def test_a_generators_tasks_are_played_and_graded_by_its_own_scorer(gym):
@@ -180,14 +180,14 @@ def test_an_unknown_generator_is_refused(gym):
 
 def test_the_missing_package_is_named_with_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "reasoning_gym", None)
-    generated._dataset.cache_clear()
+    generated.generator.cache_clear()
     with pytest.raises(ConfigError, match=r"needs the package reasoning-gym .*pip install 'agentdistill\[reasoning-gym\]'"):
         load("reasoning_gym:chain_sum")
 
 
 def test_the_real_package_works_where_it_is_installed():
     pytest.importorskip("reasoning_gym")
-    generated._dataset.cache_clear()
+    generated.generator.cache_clear()
     config = MathConfig(tasks="reasoning_gym:chain_sum", generated=4)
     env = MathEnv(config)
     for task in MathEnv.load_tasks(config, "test"):

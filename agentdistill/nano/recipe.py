@@ -1,6 +1,8 @@
-"""How the shipped nano models were made: every number that decides the weights."""
+"""How nano models are made: every number that decides the weights."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from pydantic import Field
 
@@ -54,3 +56,16 @@ class Recipe(Record):
 
 
 RECIPES: dict[str, Recipe] = {"math": Recipe(flaws={"stop_early": 0.9, "wrong_operator": 0.9, "miscopy": 0.05})}
+
+UNDER_TRAINED = 8
+"""Where an environment names no bad habits, its student has this fraction of the teacher's steps instead."""
+
+
+def default_recipe(flaws: Mapping[str, float] | None) -> Recipe:
+    """For an environment without a recipe of its own: smaller than those of the shipped models, for a first pair within minutes."""
+    teacher = Training(steps=400, batch=32)
+    if flaws:
+        return Recipe(
+            demonstrations=2048, teacher=teacher, student=Training(steps=300, batch=32, expert=0.5, flawed_tail=0.2), flaws=dict(flaws)
+        )
+    return Recipe(demonstrations=2048, teacher=teacher, student=teacher.model_copy(update={"steps": teacher.steps // UNDER_TRAINED}))

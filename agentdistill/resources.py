@@ -1,4 +1,4 @@
-"""Where shipped data is: configs, tasks and sandbox files, and the nano models.
+"""Where shipped data is: configs, tasks, sandbox files and templates, and the nano models.
 
 An installed wheel carries them under ``agentdistill/_data``; a source checkout (and an editable install) reads them from the
 repository itself, so that editing a YAML file takes effect at once.
@@ -11,7 +11,7 @@ from typing import Literal
 
 _PACKAGE = Path(__file__).resolve().parent
 
-Kind = Literal["configs", "tasks", "sandbox"]
+Kind = Literal["configs", "tasks", "sandbox", "templates"]
 
 
 def data_dir(kind: Kind) -> Path:

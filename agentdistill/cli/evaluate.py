@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from agentdistill.config import Composed, compose_eval, show
@@ -17,7 +18,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(show(composed), end="")
         return EXIT_OK
+    from agentdistill.policy.loading import borrowed_note
     from agentdistill.train.evaluate import evaluate
+
+    if note := borrowed_note(composed.config.env.name, (composed.config.student.path,)):
+        print(f"agentdistill: note: {note}", file=sys.stderr, flush=True)
 
     report = evaluate(composed.config)
     print(json.dumps(report.model_dump(mode="json"), indent=2) if arguments.json else report.text())

@@ -100,15 +100,19 @@ def _add_export(commands: Commands) -> None:
 
 def _add_env_and_method(commands: Commands) -> None:
     """What is installed."""
-    env = commands.add_parser("env", help="environments: list, check").add_subparsers(dest="action", metavar="action", required=True)
+    env = commands.add_parser("env", help="environments: list, check, new").add_subparsers(dest="action", metavar="action", required=True)
     env_list = env.add_parser("list", help="every installed environment, and what is wrong with broken ones")
     env_check = env.add_parser("check", help="run the environment contract")
     env_check.add_argument("name", metavar="NAME")
     env_check.add_argument("overrides", nargs="*", metavar="env.key=value", help="settings of the environment")
+    env_new = env.add_parser("new", help="write a package with an environment of your own, ready to install, check and train on")
+    env_new.add_argument("name", metavar="NAME", help="what env=NAME will be: letters, digits and dashes, such as box-trail")
+    env_new.add_argument("--out", metavar="DIR", help="the folder to make; default: NAME in this one")
     method = commands.add_parser("method", help="methods: list, show").add_subparsers(dest="action", metavar="action", required=True)
     method_list = method.add_parser("list", help="every method, by what it reads from whom")
     method_show = method.add_parser("show", help="a method's configuration, resolved")
     method_show.add_argument("name", metavar="NAME")
+    env_new.set_defaults(module="env_new")
     for each, module in ((env_list, "env"), (env_check, "env"), (method_list, "method"), (method_show, "method")):
         each.add_argument("--json", action="store_true", help="print JSON")
         each.set_defaults(module=module)
@@ -150,12 +154,14 @@ def _add_episode(commands: Commands) -> None:
 def _add_nano(commands: Commands) -> None:
     """The embedded models."""
     nano = commands.add_parser("nano", help="the embedded models: build").add_subparsers(dest="action", metavar="action", required=True)
-    nano_build = nano.add_parser("build", help="make tokenizer, teacher and student again from the environments' experts")
+    nano_build = nano.add_parser("build", help="make tokenizer, teacher and student of an environment, from its own expert")
     nano_build.add_argument(
         "overrides", nargs="*", metavar="env=NAME", help="the environment (default: math); env.key=value sets its fields"
     )
     nano_build.add_argument("--env", metavar="NAME", help="the same as env=NAME")
-    nano_build.add_argument("--out", metavar="DIR", help="default: where the shipped ones are, which are replaced")
+    nano_build.add_argument(
+        "--out", metavar="DIR", help="default: models/NAME; for an environment of ours, where the shipped ones are, which are replaced"
+    )
     nano_build.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="default: 0, which the shipped ones have")
     nano_build.add_argument("--only", choices=("tokenizer", "teacher", "student"), help="build one part")
     for word, what in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -17,14 +18,18 @@ def run(arguments: argparse.Namespace) -> int:
     from transformers import PreTrainedTokenizerFast
 
     from agentdistill.nano.build import Builder, Role, recipe_for
+    from agentdistill.nano.recipe import RECIPES
     from agentdistill.train.session import env_class_of
 
-    if arguments.out is None and any((arguments.steps, arguments.demonstrations, arguments.tasks)):
+    shipped = config.name in RECIPES
+    if arguments.out is None and shipped and any((arguments.steps, arguments.demonstrations, arguments.tasks)):
         raise UsageError("a smaller build than the recipe's would replace the shipped models; name a folder of your own with --out DIR")
-    recipe = recipe_for(config.name, arguments.seed, steps=arguments.steps, demonstrations=arguments.demonstrations)
-    out = _writable(Path(arguments.out) if arguments.out else resources.nano_dir(config.name, "teacher").parent)
+    env_class = env_class_of(config)
+    recipe = recipe_for(env_class, config.name, arguments.seed, steps=arguments.steps, demonstrations=arguments.demonstrations)
+    own = Path("models") / config.name
+    out = _writable(Path(arguments.out) if arguments.out else resources.nano_dir(config.name, "teacher").parent if shipped else own)
     builder = Builder(
-        env_class_of(config),
+        env_class,
         config,  # type: ignore[arg-type]  # composing validated it with the class's own Config
         recipe,
         out,
@@ -41,12 +46,20 @@ def run(arguments: argparse.Namespace) -> int:
                     f"there is no tokenizer in {out / role}; build it first: agentdistill nano build --only tokenizer --out {out}"
                 )
             builder.model(role, PreTrainedTokenizerFast.from_pretrained(out / role))
+    if arguments.only is None and out != resources.nano_dir(config.name, "teacher").parent:
+        print(f"train with them: {shlex.join(_training(arguments, out))}")
     return EXIT_OK
+
+
+def _training(arguments: argparse.Namespace, out: Path) -> list[str]:
+    """The command that goes on with what was built."""
+    return ["agentdistill", "train", *_words(arguments), f"student.path={out / 'student'}", f"teacher.path={out / 'teacher'}"]
 
 
 def _words(arguments: argparse.Namespace) -> list[str]:
     """What to compose: the environment, by option or by word, and its settings."""
-    words: list[str] = [f"env={arguments.env or 'math'}", *arguments.overrides]
+    named = any(word.startswith("env=") for word in arguments.overrides)
+    words: list[str] = [*([] if named and not arguments.env else [f"env={arguments.env or 'math'}"]), *arguments.overrides]
     for word in words:
         if not word.startswith(("env=", "env.")):
             raise UsageError(f"nano build takes env=NAME and env.key=value, not {word!r}; the rest is in the recipe or an option (--help)")

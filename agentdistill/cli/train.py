@@ -43,13 +43,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _plans(composed: Sequence[Composed]) -> list[Plan]:
     """What each run would do; all are checked before the first begins, so that a mistake in the last one stops it."""
+    from agentdistill.policy.loading import borrowed_note
     from agentdistill.train.preflight import preflight
     from agentdistill.train.resume import require_same_run
 
     for each in composed:
         if each.config.resume:
             require_same_run(each)
+    for note in dict.fromkeys(
+        borrowed_note(each.config.env.name, (each.config.student.path, _teacher_path(each.config))) for each in composed
+    ):
+        if note is not None:
+            print(f"agentdistill: note: {note}", file=sys.stderr, flush=True)
     return [preflight(each.config) for each in composed]
+
+
+def _teacher_path(config: TrainConfig) -> str:
+    return str(getattr(config.teacher, "path", ""))
 
 
 def _require_own_names(configs: Sequence[TrainConfig]) -> None:

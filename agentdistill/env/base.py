@@ -88,6 +88,8 @@ class AgentEnv(gymnasium.Env[Observation, Message]):
     """Raised when the same actions would lead to other episodes than before."""
     success_when_cut: ClassVar[bool | None] = False
     """The verdict on an episode that a limit cut: failed, or ``None`` where there is no notion of success."""
+    bad_habits: ClassVar[Mapping[str, float] | None] = None
+    """Flaws, as :meth:`expert` takes them, of the demonstrations that a nano student learns from. ``None``: it is under-trained instead."""
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  Gymnasium declares it so
 
     def __init__(

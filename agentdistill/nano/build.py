@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,16 +22,16 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from agentdistill.clock import SYSTEM_CLOCK, Clock
 from agentdistill.credit import rows
 from agentdistill.env import AgentEnv, EnvConfig
-from agentdistill.errors import ConfigError, UsageError, boundary, unknown
+from agentdistill.errors import ConfigError, UsageError, boundary
 from agentdistill.nano.corpus import python_texts, tool_texts
 from agentdistill.nano.demonstrations import demonstrate, right_moves
 from agentdistill.nano.fit import Kind, fit, new_model
-from agentdistill.nano.recipe import RECIPES, Recipe
+from agentdistill.nano.recipe import RECIPES, UNDER_TRAINED, Recipe, default_recipe
 from agentdistill.nano.tokenizer import train_tokenizer
 from agentdistill.policy.hf import HFPolicy
 from agentdistill.render import Renderer
 from agentdistill.rollout import Players, plan, play
-from agentdistill.types import Episode, Sample, Sampling
+from agentdistill.types import Episode, Sample, Sampling, Task
 
 Role = Literal["teacher", "student"]
 Say = Callable[[str], None]
@@ -70,6 +70,8 @@ class Builder:
             env_class.expert(config)
         except NotImplementedError as error:
             raise UsageError(f"nano models learn from the environment's expert, and there is none here: {error}") from error
+        with boundary(UsageError, f"environment {config.name!r}: expert(config, flaws={self._flaws()}), which its bad_habits ask for"):
+            env_class.expert(config, flaws=self._flaws() or None)
 
     def save_tokenizer(self, roles: Sequence[Role]) -> None:
         """Train the tokenizer and put it into the folder of each role."""
@@ -83,27 +85,34 @@ class Builder:
         """Train the tokenizer on conversations of the environment and, if the recipe says so, on general text of code and tools."""
         plain = Renderer(train_tokenizer(["plain"], vocab_size=300))
         share = min(TOKENIZER_SHARE, self.recipe.demonstrations)
-        tasks = self.tasks()[:share]
+        tasks = self.tasks(share)
         texts: list[str] = []
-        for told, flaws in ((False, None), (False, self._flaws()), (True, None)):
+        flawed = ((False, self._flaws()),) if self.recipe.flaws else ()
+        for told, flaws in ((False, None), *flawed, (True, None)):
             for episode in demonstrate(self.env_class, self._taught, plain, tasks, seed=self.recipe.seed, flaws=flaws, told=told):
                 texts.append(conversation_text(plain, episode))
         if self.recipe.general:
             texts += [*python_texts(share, self.recipe.seed), *tool_texts(share, self.recipe.seed)]
         return train_tokenizer(texts, vocab_size=self.recipe.vocab_size, single=self.recipe.single)
 
-    def tasks(self) -> Sequence[Any]:
-        """What is demonstrated."""
-        return list(self.env_class.load_tasks(self._taught, "train").take(self.recipe.demonstrations))
+    def tasks(self, count: int) -> list[Task]:
+        """The first tasks that are demonstrated."""
+        return list(self.env_class.load_tasks(self._taught, "train").take(count))
 
     def demonstrations(self, renderer: Renderer, kinds: Sequence[Kind]) -> dict[Kind, list[Sample]]:
         """Token rows of each kind of demonstration."""
         found: dict[Kind, list[Sample]] = {}
-        tasks = self.tasks()
+        tasks = self.tasks(self.recipe.demonstrations)
         for kind in kinds:
             flaws = {"flawed": self._flaws(), "mended": dict(self.recipe.slips)}.get(kind)
             episodes = demonstrate(self.env_class, self._taught, renderer, tasks, seed=self.recipe.seed, flaws=flaws, told=kind == "told")
             found[kind] = right_moves(episodes) if kind == "mended" else rows(episodes)
+            if not found[kind]:
+                why = episodes[0].failure.message if episodes[0].failure else episodes[0].status.value
+                raise UsageError(
+                    f"of {len(episodes)} {kind} demonstrations none could be played to its end: {why}; "
+                    f"see what `agentdistill env check {self.config.name}` says"
+                )
             tokens = sum(len(sample) for sample in found[kind]) / len(found[kind])
             rate = sum(bool(episode.success) for episode in episodes) / len(episodes)
             self.say(f"{len(episodes)} {kind} demonstrations: {tokens:.0f} tokens each, {rate:.3f} succeed")
@@ -169,7 +178,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory:
     """A checkpoint in Hugging Face form."""
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(directory)
+        with _without_bar():
+            model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
 
 
@@ -178,18 +188,34 @@ def writing(directory: Path) -> AbstractContextManager[None]:
     return boundary(UsageError, f"cannot write to {str(directory)!r}; free some space, or name another folder")
 
 
-def recipe_for(env: str, seed: int, *, steps: int | None = None, demonstrations: int | None = None) -> Recipe:
-    """The recipe of an environment, with another seed, and smaller, if asked.
+def recipe_for(env_class: type[AgentEnv], env: str, seed: int, *, steps: int | None = None, demonstrations: int | None = None) -> Recipe:
+    """The recipe of an environment, or the default one with the environment's bad habits; with another seed, and smaller, if asked.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: its bad habits are not probabilities by name.
     """
-    if env not in RECIPES:
-        raise ConfigError(unknown("nano recipe for env", env, RECIPES))
-    recipe = RECIPES[env].model_copy(update={"seed": seed})
+    with boundary(
+        ConfigError, f"environment {env!r}: bad_habits={env_class.bad_habits!r} must be numbers by name, as expert(flaws=...) takes"
+    ):
+        recipe = RECIPES[env] if env in RECIPES else default_recipe(env_class.bad_habits)
+    recipe = recipe.model_copy(update={"seed": seed})
     if demonstrations is not None:
         recipe = recipe.model_copy(update={"demonstrations": demonstrations})
     if steps is not None:
-        fewer = {role: getattr(recipe, role).model_copy(update={"steps": steps}) for role in ("teacher", "student")}
-        recipe = recipe.model_copy(update=fewer)
+        fewer = {"teacher": steps, "student": steps if recipe.flaws else max(1, steps // UNDER_TRAINED)}
+        recipe = recipe.model_copy(update={role: getattr(recipe, role).model_copy(update={"steps": n}) for role, n in fewer.items()})
     return recipe
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """No progress bar of the library's for what is written at once."""
+    bars = transformers.utils.logging
+    if not bars.is_progress_bar_enabled():
+        yield
+        return
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bar()

@@ -66,4 +66,7 @@ def _said(message: Message) -> tuple[str, tuple[tuple[str, Any], ...]]:
 
 
 def _told(task: Task) -> Task:
+    """The task with its answer as a hint; as it is, where it has none or nobody asks."""
+    if task.answer is None or all(message.role != "user" for message in task.prompt):
+        return task
     return task.model_copy(update={"prompt": with_hint(task.prompt, str(task.answer))})

@@ -1,10 +1,12 @@
-"""How the shipped nano models were made: every number that decides the weights."""
+"""How nano models are made: every number that decides the weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field, JsonValue
 
-from agentdistill.nano.tokenizer import DIGITS, SYMBOLS
+from agentdistill.nano.tokenizer import DIGITS, OPERATORS, SYMBOLS
 from agentdistill.types import Record
 
 
@@ -78,3 +80,21 @@ RECIPES: dict[str, Recipe] = {
         slips={"skip_look": 0.15, "miscopy": 0.1},
     ),
 }
+
+UNDER_TRAINED = 8
+"""Where an environment names no bad habits, its student has this fraction of the teacher's steps instead."""
+
+
+def default_recipe(flaws: Mapping[str, float] | None) -> Recipe:
+    """For an environment without a recipe of its own: smaller than those of the shipped models, for a first pair within minutes."""
+    teacher = Training(steps=400, batch=32)
+    under_trained = teacher.model_copy(update={"steps": teacher.steps // UNDER_TRAINED})
+    flawed = Training(steps=300, batch=32, expert=0.5, flawed_tail=0.2)
+    return Recipe(
+        single=DIGITS + OPERATORS,
+        general=False,
+        demonstrations=2048,
+        teacher=teacher,
+        student=flawed if flaws else under_trained,
+        flaws=dict(flaws or {}),
+    )

@@ -40,7 +40,8 @@ SPECIAL_TOKENS = (
 _HEADER = r"\A(?:system|user|assistant|tool)\n"
 _TAG = r"</?tools>"
 DIGITS = "0123456789"
-SYMBOLS = f"{DIGITS}+-*/%=<>^&|~!()[]{{}}"
+OPERATORS = "+-*/%=<>^&|~!"
+SYMBOLS = f"{DIGITS}{OPERATORS}()[]{{}}"
 _SMALLEST = len(SPECIAL_TOKENS) + 256
 
 

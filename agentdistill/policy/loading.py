@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from agentdistill import resources
 from agentdistill.errors import ConfigError, boundary
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Role = Literal["student", "teacher"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+BORROWED = "math"
+"""Whose nano models stand in for an environment that has none."""
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -101,7 +103,7 @@ def resolve(path: str, *, env: str, role: Role) -> str:
         ConfigError: ``path`` names a directory that is missing or holds no checkpoint.
     """
     if path == "nano":
-        directory = resources.nano_dir(env, role)
+        directory = resources.nano_dir(env if _has_nano(env) else BORROWED, role)
         if not (directory / "config.json").is_file():
             shipped = ", ".join(resources.nano_envs()) or "none"
             raise ConfigError(
@@ -127,6 +129,21 @@ def resolve(path: str, *, env: str, role: Role) -> str:
             "'org/name'"
         )
     return path
+
+
+def borrowed_note(env: str, paths: Iterable[str]) -> str | None:
+    """What to tell a user whose ``nano`` models are another environment's. ``None``: nothing is borrowed."""
+    if "nano" not in paths or _has_nano(env):
+        return None
+    return (
+        f"there are no nano models for env {env!r}; those of env {BORROWED!r} stand in, which know the chat format and not this world. "
+        f"Make a pair that does: agentdistill nano build env={env}"
+    )
+
+
+def _has_nano(env: str) -> bool:
+    """Both models are there: one of each pair would not speak the same tokens."""
+    return all((resources.nano_dir(env, role) / "config.json").is_file() for role in get_args(Role))
 
 
 def _require_weights(path: str, where: str, role: Role) -> None:

@@ -1,21 +1,24 @@
 """check_env passes good environments, and names the broken promise and its remedy for bad ones."""
 
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from agentdistill_envs.math import MathConfig, MathEnv
 
 from agentdistill.env import AgentEnv, Reply, check_env
+from agentdistill.env.check import hooks
 from agentdistill.env.check.actions import call
 from agentdistill.errors import ConfigError, PluginError, TaskError
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, ToolSpec, Views
 
-from . import broken_play, broken_setup
+from . import broken_hooks, broken_play, broken_setup
 from .breaks import BROKEN
 from .toys import Shop, ShopConfig
 
-GALLERIES = (broken_play, broken_setup)
+GALLERIES = (broken_hooks, broken_play, broken_setup)
 """Importing them fills BROKEN."""
 
 
@@ -166,3 +169,23 @@ def test_a_value_is_an_expectation_where_chance_has_a_part():
     check_env(Lottery)
     with pytest.raises(PluginError, match=r"promises a value of 0.9 .* gets 0\.\d\d on average over 64 seeds"):
         check_env(CrookedLottery)
+
+
+def test_a_call_that_hangs_is_named_with_the_line_where_it_is(monkeypatch):
+    class Hanging(Shop):
+        def answer(self, message):
+            while True:
+                pass
+
+    real = hooks.patience
+    monkeypatch.setattr(hooks, "patience", lambda check, doing: real(check, doing, 0.3))
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(PluginError, match=r"step on .* has not returned for 0.3 s \(it is at .*test_check\.py:\d+\); bound its loops"):
+        check_env(Hanging)
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_outside_the_main_thread_it_is_checked_without_a_limit():
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(check_env, Shop, tasks=1).result() is None

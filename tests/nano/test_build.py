@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from agentdistill_envs.math import MathEnv
 from transformers import PreTrainedTokenizerFast
 
+from agentdistill import registry
 from agentdistill.cli.main import main
+from agentdistill.errors import ConfigError, UsageError
 from agentdistill.nano import build
+from agentdistill.nano.demonstrations import _told
 from agentdistill.nano.recipe import RECIPES
 from agentdistill.resources import nano_dir
+from agentdistill.types import Message, Task
+from tests.env.toys import Shop
 
 QUICK = ("--steps", "2", "--demonstrations", "8", "--tasks", "2")
 
@@ -121,13 +129,103 @@ def test_a_full_disk_is_told_of_whatever_a_library_calls_it(
 
 
 def test_the_shipped_models_are_what_the_recipe_without_options_describes() -> None:
-    assert build.recipe_for("math", 0) == RECIPES["math"]
-    smaller = build.recipe_for("math", 0, steps=5)
+    assert build.recipe_for(MathEnv, "math", 0) == RECIPES["math"]
+    smaller = build.recipe_for(MathEnv, "math", 0, steps=5)
     assert (smaller.teacher.steps, smaller.student.steps, smaller.demonstrations) == (5, 5, RECIPES["math"].demonstrations)
 
 
-def test_an_environment_without_a_recipe_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(RECIPES, "math")
-    code, _, err = run(capsys)
+class Lost(Shop):
+    bad_habits = {"lost": 1.0}  # noqa: RUF012
+
+    @classmethod
+    def expert(cls, config: Any, *, flaws: Any = None) -> Any:
+        class Clerk:
+            def act(self, task: Task, messages: tuple[Message, ...], rng: Any) -> Message:
+                return Message.assistant("no idea" if flaws else str(task.answer))
+
+        return Clerk()
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[type], None]:
+    monkeypatch.chdir(tmp_path)
+
+    def install(kind: type) -> None:
+        monkeypatch.setitem(registry._registered, ("envs", "shop"), kind)
+
+    return install
+
+
+def test_a_strangers_environment_gets_a_student_with_its_bad_habits_or_one_that_is_under_trained() -> None:
+    habits = build.recipe_for(Lost, "shop", 4)
+    assert (habits.seed, habits.flaws, habits.student.expert) == (4, {"lost": 1.0}, 0.5)
+    short = build.recipe_for(Shop, "shop", 0)
+    assert (short.flaws, short.student.expert) == ({}, 1.0)
+    assert short.student.steps * 8 == short.teacher.steps
+    assert build.recipe_for(Shop, "shop", 0, steps=5).student.steps == 1
+
+    class Odd(Shop):
+        bad_habits = {"late": "often"}  # type: ignore[dict-item, assignment]  # noqa: RUF012  the mistake under test
+
+    with pytest.raises(ConfigError, match=r"bad_habits=.*'often'.* must be numbers by name"):
+        build.recipe_for(Odd, "shop", 0)
+
+
+def test_bad_habits_that_the_expert_does_not_know_are_told_before_anything_is_trained(
+    capsys: pytest.CaptureFixture[str], shop: Callable[[type], None]
+) -> None:
+    class Strict(Shop):
+        bad_habits = {"lost": 1.0}  # noqa: RUF012
+
+        @classmethod
+        def expert(cls, config: Any, *, flaws: Any = None) -> Any:
+            return {"late": 1}[next(iter(flaws))] if flaws else super().expert(config)
+
+    shop(Strict)
+    code, said, err = run(capsys, "env=shop", *QUICK)
+    assert (code, said) == (2, "")
+    assert "environment 'shop': expert(config, flaws={'lost': 1.0}), which its bad_habits ask for: KeyError: 'lost'" in err
+
+
+def test_an_expert_that_can_play_nothing_is_told_of_with_its_reason(
+    capsys: pytest.CaptureFixture[str], shop: Callable[[type], None]
+) -> None:
+    class Down(Shop):
+        def begin(self, task: Task) -> Any:
+            raise OSError("the shop is closed")
+
+    shop(Down)
+    code, _, err = run(capsys, "env=shop", "--only", "teacher", "--out", "made", *QUICK)
     assert code == 2
-    assert "no nano recipe for env 'math'" in err
+    assert "there is no tokenizer" in err
+    renderer = build.Renderer(build.train_tokenizer(["plain"], vocab_size=300))
+    maker = build.Builder(Down, Shop.Config(name="shop"), build.recipe_for(Down, "shop", 0), Path("made"), say=print)
+    with pytest.raises(
+        UsageError,
+        match=r"of 6 expert demonstrations none could be played to its end: .*the shop is closed; see what `agentdistill env check shop`",
+    ):
+        maker.demonstrations(renderer, ["expert"])
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("kind", [Shop, Lost])
+def test_any_environment_with_an_expert_gets_a_pair_in_the_current_folder_and_the_command_to_go_on(
+    capsys: pytest.CaptureFixture[str], shop: Callable[[type], None], kind: type, tmp_path: Path
+) -> None:
+    shop(kind)
+    code, said, err = run(capsys, "env=shop", *QUICK)
+    assert code == 0, err
+    assert ("flawed demonstrations" in said) == (kind is Lost)
+    command = said.splitlines()[-1].removeprefix("train with them: ").split()
+    assert command == ["agentdistill", "train", "env=shop", "student.path=models/shop/student", "teacher.path=models/shop/teacher"]
+    assert main([*command[1:], "--dry-run"]) == 0
+    assert not nano_dir("shop", "teacher").exists()
+    assert {path.name for path in (tmp_path / "models" / "shop").iterdir()} == {"student", "teacher"}
+
+
+def test_a_task_without_an_answer_or_a_question_is_demonstrated_as_it_is() -> None:
+    task = Shop.make_task(1)
+    assert _told(task).prompt[-1].content.endswith("Hint: 7")
+    assert _told(task.model_copy(update={"answer": None})).prompt == task.prompt
+    silent = task.model_copy(update={"prompt": (Message.system("Go."),)})
+    assert _told(silent) == silent

@@ -12,7 +12,7 @@ import torch
 
 from agentdistill import resources
 from agentdistill.errors import ConfigError
-from agentdistill.policy.loading import load_model, load_tokenizer, pick_dtype, resolve, resolve_device
+from agentdistill.policy.loading import borrowed_note, load_model, load_tokenizer, pick_dtype, resolve, resolve_device
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +31,34 @@ def test_a_directory_loads_in_evaluation_mode_on_the_device_and_in_the_dtype(che
 
 
 def test_nano_is_the_shipped_checkpoint_of_environment_and_role(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def nano_dir(env: str, role: Any) -> Path:
-        asked.append((env, role))
-        return checkpoint
-
-    monkeypatch.setattr(resources, "nano_dir", nano_dir)
-    assert resolve("nano", env="math", role="teacher") == str(checkpoint)
-    assert asked == [("math", "teacher")]
+    monkeypatch.setattr(
+        resources, "nano_dir", lambda env, role: checkpoint if (env, role) in (("chess", "teacher"), ("chess", "student")) else Path("no")
+    )
+    assert resolve("nano", env="chess", role="teacher") == str(checkpoint)
+    assert borrowed_note("chess", ("nano", "nano")) is None
 
 
-def test_a_missing_nano_model_says_which_exist_and_how_to_make_it() -> None:
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_an_environment_without_nano_models_borrows_those_of_math_and_says_so(role: Any) -> None:
+    assert resolve("nano", env="chess", role=role) == str(resources.nano_dir("math", role))
+    note = borrowed_note("chess", ("elsewhere", "nano"))
+    assert note is not None
+    assert "no nano models for env 'chess'; those of env 'math' stand in" in note
+    assert note.endswith("agentdistill nano build env=chess")
+    assert borrowed_note("chess", ("elsewhere", "other")) is None
+    assert borrowed_note("math", ("nano", "nano")) is None
+
+
+def test_half_a_pair_is_not_used_for_it_would_not_speak_the_others_tokens(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = resources.nano_dir
+    monkeypatch.setattr(resources, "nano_dir", lambda env, role: checkpoint if (env, role) == ("chess", "student") else real(env, role))
+    assert resolve("nano", env="chess", role="student") == str(real("math", "student"))
+
+
+def test_an_installation_without_nano_models_says_which_exist_and_how_to_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path)
     with pytest.raises(
-        ConfigError, match=r"no nano student for env 'chess' \(nano models exist for: .*agentdistill nano build.*student\.path"
+        ConfigError, match=r"no nano student for env 'chess' \(nano models exist for: none.*agentdistill nano build.*student\.path"
     ):
         load_model("nano", env="chess", role="student")
 

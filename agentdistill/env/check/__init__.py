@@ -2,6 +2,7 @@
 
     declared.py   its class, its tools, its task sets
     played.py     one episode ─> to the end ─> rendered ─> the same again ─> beside another ─> limits ─> hostile actions ─> expert
+    hooks.py     what an author writes, each part by itself, and how long it takes
     promises.py   what holds at every reset and step, and how a foreign exception becomes a sentence
                   ... and Gymnasium's own checker
 

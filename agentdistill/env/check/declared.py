@@ -6,6 +6,7 @@ import re
 from typing import Any, NoReturn
 
 from agentdistill.env.base import SPLITS
+from agentdistill.env.check import hooks
 from agentdistill.env.check.promises import FOREIGN, Promises
 from agentdistill.errors import TaskError
 from agentdistill.types import Message, Task, ToolSpec
@@ -15,6 +16,7 @@ def declaration(check: Promises) -> None:
     """Name, spaces, tools."""
     if not re.fullmatch(r"[\w.-]+", check.kind.name):
         check.broken(f"its name is {check.kind.name!r}", "set the class attribute 'name' to the name of its entry point")
+    hooks.kinds(check)
     env = check.make()
     remedy = "leave the spaces that AgentEnv.__init__ sets, or use MessageSpace"
     for space, who, message in ((env.action_space, "action", Message.assistant("é数🙂")), (env.observation_space, "observation", ())):
@@ -22,6 +24,7 @@ def declaration(check: Promises) -> None:
             if message not in space:
                 check.broken(f"its {who} space does not hold messages", remedy)
     _tools(check, check.tools(env))
+    hooks.tool_kinds(check, env)
 
 
 def _tools(check: Promises, tools: Any) -> None:

@@ -184,6 +184,9 @@ def expert(check: Promises, tasks: int) -> None:
             found = check.kind.expert(check.config)
         except NotImplementedError:
             return
+    player: Any = found
+    if not callable(getattr(player, "act", None)):
+        check.broken(f"expert(config) returned {player!r}", "return an object with act(task, messages, rng)")
     env = check.make()
     for task in check.tasks("val").take(tasks):
         _demonstrate(check, env, task, found)

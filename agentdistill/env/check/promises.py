@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from agentdistill.clock import SYSTEM_CLOCK, Clock
 from agentdistill.env.base import SPLITS, AgentEnv, EnvConfig
+from agentdistill.env.check import hooks
 from agentdistill.errors import PluginError, UsageError
 from agentdistill.types import Message, Task, ToolResult, ToolSpec, Views
 
@@ -52,7 +53,8 @@ class Promises:
     def guarded(self, doing: str, remedy: str, *, let: tuple[type[Exception], ...] = ()) -> Iterator[None]:
         """Any foreign exception inside is a broken promise, except those to ``let`` through."""
         try:
-            yield
+            with hooks.patience(self, doing):
+                yield
         except FOREIGN as error:
             if isinstance(error, (PluginError, *let)):
                 raise
@@ -67,8 +69,9 @@ class Promises:
 
     def make(self, config: EnvConfig | None = None, *, clock: Clock = SYSTEM_CLOCK, render_mode: str | None = None) -> AgentEnv:
         with self.guarded("building it", "take (config, *, clock, render_mode) and hand them to super().__init__"):
-            self._made.append(self.kind(config or self.config, clock=clock, render_mode=render_mode))
-        return self._made[-1]
+            made = self.kind(config or self.config, clock=clock, render_mode=render_mode)
+        self._made.append(hooks.watch(self, made))
+        return made
 
     def close(self) -> None:
         """Close every environment that was made; Gymnasium's checker is the one that complains."""
@@ -78,7 +81,10 @@ class Promises:
 
     def tools(self, env: AgentEnv) -> tuple[ToolSpec, ...]:
         with self.guarded("listing its tools", "make every tool a function with typed, named parameters"):
-            return env.tools
+            try:
+                return env.tools
+            except PluginError as error:  # of one tool, with its remedy
+                raise PluginError(f"environment {self.name!r}: {error}") from error
 
     def tasks(self, split: str) -> TaskSet:
         with self.reading(f"load_tasks(config, {split!r})"):

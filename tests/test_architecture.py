@@ -75,7 +75,7 @@ TABLE: dict[str, Row] = {
     "methods": Row({"config", "credit", "losses", "policy"}, {"torch"}),
     "learner": Row({"config", "credit", "losses", "policy"}, {"torch"}, lazy={"peft"}),
     "train": Row(below(6), {"torch"}, lazy={"ray", "rich"}),
-    "cli": Row(below(7) | {"nano"}, lazy={"rich", "torch", "transformers", "omegaconf"}),
+    "cli": Row(below(7) | {"nano"}, lazy={"networkx", "omegaconf", "rich", "torch", "transformers"}),
     "nano": Row(below(7), {"torch"}, lazy={"transformers", "tokenizers"}),
     "agentdistill_envs": Row(
         {"env", "execution", "taskset", "resources"}, {"gymnasium", "networkx"}, lazy={"math_verify", "sympy", "reasoning_gym"}

@@ -93,7 +93,7 @@ class Builder:
                 texts.append(conversation_text(plain, episode))
         if self.recipe.general:
             texts += [*python_texts(share, self.recipe.seed), *tool_texts(share, self.recipe.seed)]
-        return train_tokenizer(texts, vocab_size=self.recipe.vocab_size, single=self.recipe.single)
+        return train_tokenizer(texts, vocab_size=self.recipe.vocab_size, single=self.recipe.single, words=self.recipe.words)
 
     def tasks(self, count: int) -> list[Task]:
         """The first tasks that are demonstrated."""

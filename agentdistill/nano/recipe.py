@@ -51,6 +51,8 @@ class Recipe(Record):
     vocab_size: int = 1024
     single: str = SYMBOLS
     """Characters that are always tokens of their own."""
+    words: tuple[str, ...] = ()
+    """What never merges with its surroundings: values that are copied from one place to another are then the same tokens in both."""
     general: bool = True
     """Whether the tokenizer is trained on text of code and tools too, beside the environment's own conversations."""
     env: dict[str, JsonValue] = Field(default_factory=dict)
@@ -66,15 +68,68 @@ class Recipe(Record):
     """The same for the mistakes in mended demonstrations."""
 
 
+SHOP_WORDS = tuple(
+    [
+        "Ann",
+        "Ben",
+        "Cem",
+        "Dina",
+        "Eve",
+        "Finn",
+        "Gil",
+        "Hana",
+        "Ivo",
+        "Jane",
+        "Kofi",
+        "Lea",
+        "Max",
+        "Nora",
+        "Omar",
+        "Pia",
+        "lamp",
+        "book",
+        "chair",
+        "pen",
+        "mug",
+        "hat",
+        "bag",
+        "clock",
+        "drum",
+        "fan",
+        "kite",
+        "plant",
+        "ring",
+        "sofa",
+        "tent",
+        "vase",
+        "Oslo",
+        "Rome",
+        "Lima",
+        "Cairo",
+        "Paris",
+        "Tokyo",
+        "Delhi",
+        "Quito",
+        "late",
+        "broken",
+        "wrong",
+        "open",
+        "paid",
+        "shipped",
+    ]
+)
+"""Names, items, cities, reasons and states of env=tools."""
+
 RECIPES: dict[str, Recipe] = {
     "math": Recipe(flaws={"stop_early": 0.9, "wrong_operator": 0.9, "miscopy": 0.05}),
     "tools": Recipe(
         vocab_size=1536,
         single=DIGITS,
         general=False,
-        env={"tasks": "sampled", "count": 12288},
-        demonstrations=12288,
-        teacher=Training(steps=900, mended=0.2),
+        words=SHOP_WORDS,
+        env={"tasks": "sampled", "count": 8192},
+        demonstrations=8192,
+        teacher=Training(steps=800, mended=0.2),
         student=Training(steps=600, expert=0.5, flawed_tail=0.2),
         flaws={"stop_early": 0.8, "skip_look": 0.2, "wrong_change": 0.3, "miscopy": 0.05},
         slips={"skip_look": 0.15, "miscopy": 0.1},

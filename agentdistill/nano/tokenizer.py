@@ -15,7 +15,7 @@ Every byte is in the vocabulary: any Unicode text survives encoding and decoding
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,13 +50,16 @@ def chat_template() -> str:
     return Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, single: str = SYMBOLS) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], *, vocab_size: int = 1024, single: str = SYMBOLS, words: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """Train the tokenizer and attach the chat template.
 
     Args:
         texts: rendered conversations, best in the proportion in which the models will see them.
         vocab_size: upper bound of the number of tokens, special ones included; small corpora give fewer.
         single: characters that are always tokens of their own.
+        words: never merge with what is around them, so that each is the same token, or tokens, wherever it stands.
 
     Raises:
         ValueError: ``vocab_size`` has no room for the bytes and special tokens.
@@ -67,9 +70,10 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024, single: str
     if vocab_size < _SMALLEST:
         raise ValueError(f"vocab_size={vocab_size} is too small: {_SMALLEST} tokens are needed for the bytes and special tokens")
     tokenizer = Tokenizer(models.BPE())
+    whole = "".join(rf"|\b{re.escape(word)}\b" for word in words)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(f"{_HEADER}|{_TAG}|[{re.escape(single)}]"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(f"{_HEADER}|{_TAG}|[{re.escape(single)}]{whole}"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

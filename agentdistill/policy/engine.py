@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from transformers import PreTrainedModel
 
+from agentdistill.policy.caches import cache_argument
 from agentdistill.policy.masks import MaskMaker
 from agentdistill.policy.ragged_cache import Feed, RaggedCache
 from agentdistill.policy.rows import Row
@@ -89,6 +90,7 @@ class CachedEngine:
         self._slots: list[Row | None] = []
         self._masks = MaskMaker(model)
         self._keep_last = keep_last(model)
+        self._cache_argument = cache_argument(model)
 
     def next_logits(self, rows: Sequence[Row]) -> tuple[list[Row], torch.Tensor]:
         for row in rows:
@@ -205,8 +207,8 @@ class CachedEngine:
             input_ids=tokens,
             position_ids=positions,
             attention_mask=None if feed.length == 0 else self._masks(feed.positions, feed.length),
-            past_key_values=self._cache,
             use_cache=True,
+            **{self._cache_argument: self._cache},
             **self._keep_last,
         )
         logits: torch.Tensor = output.logits[:, -1]

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import torch
 from transformers import PreTrainedModel
 
+from agentdistill.policy.caches import cache_argument, cache_of
+
 _TOLERANCE = 1e-2
 """Relative error of the probe: an ignored softcap or scale is off by far more, bfloat16 rounding by less."""
 
@@ -45,13 +47,14 @@ class Split:
         base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         config = base.config.get_text_config()
         self._backbone = base.base_model
+        self._cache_argument = cache_argument(self._backbone)
         self._head = base.get_output_embeddings()
         self._scale = _scale(config)
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
 
     def states(self, ids: torch.Tensor, past: Any = None, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
-        output = self._backbone(input_ids=ids, use_cache=use_cache, **({} if past is None else {"past_key_values": past}))
-        return output[0], getattr(output, "past_key_values", None)
+        output = self._backbone(input_ids=ids, use_cache=use_cache, **({} if past is None else {self._cache_argument: past}))
+        return output[0], cache_of(output)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._head(states).float()
@@ -69,10 +72,11 @@ class Whole:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
+        self._cache_argument = cache_argument(model)
 
     def states(self, ids: torch.Tensor, past: Any = None, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
-        output = self._model(input_ids=ids, use_cache=use_cache, **({} if past is None else {"past_key_values": past}))
-        return output.logits, getattr(output, "past_key_values", None)
+        output = self._model(input_ids=ids, use_cache=use_cache, **({} if past is None else {self._cache_argument: past}))
+        return output.logits, cache_of(output)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return states.float()

@@ -68,56 +68,11 @@ class Recipe(Record):
     """The same for the mistakes in mended demonstrations."""
 
 
-SHOP_WORDS = tuple(
-    [
-        "Ann",
-        "Ben",
-        "Cem",
-        "Dina",
-        "Eve",
-        "Finn",
-        "Gil",
-        "Hana",
-        "Ivo",
-        "Jane",
-        "Kofi",
-        "Lea",
-        "Max",
-        "Nora",
-        "Omar",
-        "Pia",
-        "lamp",
-        "book",
-        "chair",
-        "pen",
-        "mug",
-        "hat",
-        "bag",
-        "clock",
-        "drum",
-        "fan",
-        "kite",
-        "plant",
-        "ring",
-        "sofa",
-        "tent",
-        "vase",
-        "Oslo",
-        "Rome",
-        "Lima",
-        "Cairo",
-        "Paris",
-        "Tokyo",
-        "Delhi",
-        "Quito",
-        "late",
-        "broken",
-        "wrong",
-        "open",
-        "paid",
-        "shipped",
-    ]
-)
+_NAMES = "Ann Ben Cem Dina Eve Finn Gil Hana Ivo Jane Kofi Lea Max Nora Omar Pia"
+_ITEMS = "lamp book chair pen mug hat bag clock drum fan kite plant ring sofa tent vase"
+_CITIES = "Oslo Rome Lima Cairo Paris Tokyo Delhi Quito"
+_STATES = "late broken wrong open paid shipped"
+SHOP_WORDS = tuple(f"{_NAMES} {_ITEMS} {_CITIES} {_STATES}".split())
 """Names, items, cities, reasons and states of env=tools."""
 
 RECIPES: dict[str, Recipe] = {

@@ -20,6 +20,9 @@ def cache_argument(model: PreTrainedModel) -> str:
     return NEW if NEW in CausalLMOutputWithPast.__dataclass_fields__ else OLD
 
 
-def cache_of(output: Any) -> Any:
-    """The cache that a forward pass returned; ``None``: none."""
+def cache_of(model: PreTrainedModel, output: Any) -> Any:
+    """The cache that a forward pass of ``model`` returned. ``None``: none, or a recurrent state, which cannot be taken back to an earlier
+    token."""
+    if getattr(model, "_is_stateful", False):
+        return None
     return getattr(output, NEW if hasattr(output, NEW) else OLD, None)

@@ -54,7 +54,7 @@ class Split:
 
     def states(self, ids: torch.Tensor, past: Any = None, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
         output = self._backbone(input_ids=ids, use_cache=use_cache, **({} if past is None else {self._cache_argument: past}))
-        return output[0], cache_of(output)
+        return output[0], cache_of(self._backbone, output)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._head(states).float()
@@ -76,7 +76,7 @@ class Whole:
 
     def states(self, ids: torch.Tensor, past: Any = None, use_cache: bool = False) -> tuple[torch.Tensor, Any]:
         output = self._model(input_ids=ids, use_cache=use_cache, **({} if past is None else {self._cache_argument: past}))
-        return output.logits, cache_of(output)
+        return output.logits, cache_of(self._model, output)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return states.float()

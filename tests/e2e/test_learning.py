@@ -16,8 +16,6 @@ pytestmark = pytest.mark.ci
 STEPS = 24
 LOW, HIGH = 0.10, 0.45
 """Sampled success before and after. docs/measurements.md has the three seeds that the bar was set from."""
-TOOLS_STEPS, TOOLS_LOW, TOOLS_HIGH = 24, 0.15, 0.45
-"""The same for env=tools."""
 
 
 def sampled_success(runs: Path, *overrides: str) -> tuple[float, float]:
@@ -36,12 +34,6 @@ def learned(before: float, after: float) -> bool:
 def test_opd_lifts_held_out_success(tmp_path):
     before, after = sampled_success(tmp_path)
     assert learned(before, after), f"sampled success went from {before:.2f} to {after:.2f}"
-
-
-def test_opd_lifts_held_out_success_on_tools(tmp_path):
-    before, after = sampled_success(tmp_path, "env=tools", f"steps={TOOLS_STEPS}")
-    assert before <= TOOLS_LOW
-    assert after >= TOOLS_HIGH
 
 
 def test_without_the_teachers_signal_the_student_does_not_learn(tmp_path, monkeypatch):

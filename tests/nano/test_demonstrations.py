@@ -20,7 +20,7 @@ CONFIG = ToolsConfig(horizon=(4, 8))
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    return Renderer(AutoTokenizer.from_pretrained(nano_dir("tools", "teacher")))
+    return Renderer(AutoTokenizer.from_pretrained(nano_dir("math", "teacher")))
 
 
 def test_of_a_player_that_slips_only_the_right_moves_are_learned(renderer: Renderer) -> None:

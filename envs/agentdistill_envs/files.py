@@ -1,11 +1,14 @@
-"""Task files of the user's: a directory with one file a split, or one file that is split by a hash."""
+"""Task files: the user's, a directory with one file a split or one file that is split by a hash; and our own, written by rule."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from agentdistill.env import SPLITS
 from agentdistill.errors import TaskError, unknown
@@ -51,6 +54,24 @@ def load_files(
         message = unknown(f"task set of env {env!r}", where, names)
         raise TaskError(f"{message}; or the path of a .jsonl file, or of a directory with {_FILES}")
     return _share(TaskSet.from_jsonl(path, maker(path.stem), env=env, split=split, required=required), split, path)
+
+
+def write_splits(
+    directory: Path, rows: Iterable[tuple[str, Mapping[str, Any]]], form: type[BaseModel], *, separators: tuple[str, str] = (", ", ": ")
+) -> None:
+    """Write one JSONL file a split, and the JSON schema of a row, the same bytes on every machine.
+
+    Args:
+        rows: (split, row) of every task.
+        form: of a row.
+    """
+    lines: dict[str, list[str]] = {}
+    for split, row in rows:
+        lines.setdefault(split, []).append(json.dumps(row, separators=separators) + "\n")
+    directory.mkdir(parents=True, exist_ok=True)
+    for split, text in lines.items():
+        (directory / f"{split}.jsonl").write_bytes("".join(text).encode())
+    (directory / "schema.json").write_text(json.dumps(form.model_json_schema(), indent=2) + "\n", "utf-8")
 
 
 def _share(tasks: TaskSet, split: str, path: Path) -> TaskSet:

@@ -11,33 +11,27 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from agentdistill.types import Message, Record, Task, ToolCall
+from agentdistill.types import Message, Task, ToolCall
+from agentdistill_envs.habits import Habits, Probability
 from agentdistill_envs.math.calculator import Operation, show
 from agentdistill_envs.math.expression import Tree, leaves, parse, value
 from agentdistill_envs.math.progress import Beliefs, Progress
 
-_Probability = Field(default=0.0, ge=0, le=1)
 
+class Flaws(Habits):
+    """Bad habits of this player."""
 
-class Flaws(Record):
-    """Bad habits: the probability of each, whenever there is an occasion for it."""
-
-    stop_early: float = _Probability
+    stop_early: float = Probability
     """With a result in hand and operations left: answer that result."""
-    wrong_operator: float = _Probability
+    wrong_operator: float = Probability
     """Add where the task subtracts."""
-    miscopy: float = _Probability
+    miscopy: float = Probability
     """One digit of one number is copied wrongly."""
-    bad_call: float = _Probability
+    bad_call: float = Probability
     """The argument gets a wrong name, so the call comes back with an error."""
-    guess: float = _Probability
+    guess: float = Probability
     """Before any result: answer some number of the task."""
-
-    @property
-    def any(self) -> bool:
-        return any(probability > 0 for probability in self.model_dump().values())
 
 
 BAD_HABITS = Flaws(stop_early=0.9, wrong_operator=0.9, miscopy=0.05)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from agentdistill.types import Message, Record, Task, ToolCall
+from agentdistill.types import Message, Task, ToolCall
+from agentdistill_envs.habits import Habits, Probability
 from agentdistill_envs.tools.catalogue import SIGNATURES, TOOLS
 from agentdistill_envs.tools.plan import Call
 from agentdistill_envs.tools.progress import Progress, goal_of
@@ -17,24 +17,18 @@ from agentdistill_envs.tools.shop import LETTERS
 DONE = "Done."
 """The last word where nothing was asked."""
 
-_Probability = Field(default=0.0, ge=0, le=1)
 
+class Flaws(Habits):
+    """Bad habits of this player."""
 
-class Flaws(Record):
-    """Bad habits: the probability of each, whenever there is an occasion for it."""
-
-    stop_early: float = _Probability
+    stop_early: float = Probability
     """With something done and something left to do: say that it is done."""
-    skip_look: float = _Probability
+    skip_look: float = Probability
     """Instead of looking an id up: hand the newest one that was seen, of whatever sort, to the next change."""
-    wrong_change: float = _Probability
+    wrong_change: float = Probability
     """Instead of a change: another one that takes the same id."""
-    miscopy: float = _Probability
+    miscopy: float = Probability
     """The last digit of an id is copied wrongly."""
-
-    @property
-    def any(self) -> bool:
-        return any(probability > 0 for probability in self.model_dump().values())
 
 
 BAD_HABITS = Flaws(stop_early=0.8, skip_look=0.2, wrong_change=0.3, miscopy=0.05)

@@ -8,12 +8,12 @@ Optimal play takes 2 to 8 turns; each task has a shop of its own, so no two shar
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from agentdistill_envs.dice import Dice
+from agentdistill_envs.files import write_splits
 from agentdistill_envs.tools.rows import ToolsRow
 from agentdistill_envs.tools.sample import draw
 
@@ -34,13 +34,7 @@ def rows(seed: int = SEED) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def write(directory: Path, seed: int = SEED) -> None:
     """Write one JSONL file a split, and the JSON schema of a row."""
-    lines: dict[str, list[str]] = {split: [] for split in SIZES}
-    for split, row in rows(seed):
-        lines[split].append(json.dumps(row, separators=(",", ":")) + "\n")
-    directory.mkdir(parents=True, exist_ok=True)
-    for split, text in lines.items():
-        (directory / f"{split}.jsonl").write_bytes("".join(text).encode())
-    (directory / "schema.json").write_text(json.dumps(ToolsRow.model_json_schema(), indent=2) + "\n", "utf-8")
+    write_splits(directory, rows(seed), ToolsRow, separators=(",", ":"))
 
 
 if __name__ == "__main__":

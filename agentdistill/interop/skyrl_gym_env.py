@@ -11,7 +11,6 @@ A row has ``prompt``, a text or a list of chat messages, and whatever else the e
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +19,9 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from agentdistill.env import SPLITS, Observation, Reply
-from agentdistill.errors import ConfigError, EnvError, PluginError, TaskError, unknown
+from agentdistill.errors import ConfigError, EnvError, TaskError, unknown
 from agentdistill.interop.chance import Chance
-from agentdistill.interop.foreign import need
+from agentdistill.interop.foreign import imported, need
 from agentdistill.interop.texts import readable
 from agentdistill.interop.world import WorldConfig, WorldEnv, number
 from agentdistill.taskset import TaskSet
@@ -136,14 +135,7 @@ def _maker(config: SkyRLGymConfig) -> Any:
     module, _, name = config.cls.partition(":")
     if not module or not name:
         raise ConfigError(f"env.cls={config.cls!r} must be module:Class, for instance env.cls=my_package.maze:MazeEnv")
-    try:
-        owner = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise ConfigError(f"env.cls={config.cls!r}: there is no module {error.name!r}") from error
-        raise PluginError(f"env.cls={config.cls!r}: the module {module!r} does not import: {error}") from error
-    except Exception as error:  # a stranger's import can raise anything
-        raise PluginError(f"env.cls={config.cls!r}: the module {module!r} does not import: {type(error).__name__}: {error}") from error
+    owner = imported(module, f"env.cls={config.cls!r}", "there is no module {name}")
     found = getattr(owner, name, None)
     if not callable(found):
         raise ConfigError(f"env.cls={config.cls!r}: {unknown(f'class in {module}', name, [key for key in vars(owner) if key[0] != '_'])}")

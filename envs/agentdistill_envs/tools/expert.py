@@ -24,7 +24,7 @@ class Flaws(Habits):
     stop_early: float = Probability
     """With something done and something left to do: say that it is done."""
     skip_look: float = Probability
-    """Instead of looking an id up: hand the newest one that was seen, of whatever sort, to the next change."""
+    """Instead of looking an id up: hand some id that was seen, of whatever sort, to the next change."""
     wrong_change: float = Probability
     """Instead of a change: another one that takes the same id."""
     miscopy: float = Probability
@@ -54,8 +54,10 @@ class ToolsExpert:
 
     def _flawed(self, progress: Progress, draws: np.ndarray[Any, np.dtype[np.float64]]) -> Message:
         plan = progress.plan()
-        if not plan or (progress.calls and draws[0] < self.flaws.stop_early):
-            return best_move(progress) if not plan else Message.assistant(_guess(progress))
+        if not plan:
+            return best_move(progress)
+        if progress.calls and draws[0] < self.flaws.stop_early:
+            return Message.assistant(_guess(progress))
         call = plan[0]
         seen = sorted(value for value in progress.known if value[1:].isdigit())
         if not TOOLS[call.tool].changes and seen and draws[1] < self.flaws.skip_look:

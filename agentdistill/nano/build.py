@@ -105,17 +105,21 @@ class Builder:
         tasks = self.tasks(self.recipe.demonstrations)
         for kind in kinds:
             flaws = {"flawed": self._flaws(), "mended": dict(self.recipe.slips)}.get(kind)
-            episodes = demonstrate(self.env_class, self._taught, renderer, tasks, seed=self.recipe.seed, flaws=flaws, told=kind == "told")
-            found[kind] = right_moves(episodes) if kind == "mended" else rows(episodes)
-            if not found[kind]:
-                why = episodes[0].failure.message if episodes[0].failure else episodes[0].status.value
+            learned = right_moves if kind == "mended" else rows
+            told, seed = kind == "told", self.recipe.seed
+            samples, successes, failure = [], 0, None
+            for episode in demonstrate(self.env_class, self._taught, renderer, tasks, seed=seed, flaws=flaws, told=told):
+                samples += learned([episode])
+                successes += bool(episode.success)
+                failure = failure or (episode.failure.message if episode.failure else episode.status.value)
+            if not samples:
                 raise UsageError(
-                    f"of {len(episodes)} {kind} demonstrations none could be played to its end: {why}; "
+                    f"of {len(tasks)} {kind} demonstrations none could be played to its end: {failure}; "
                     f"see what `agentdistill env check {self.config.name}` says"
                 )
-            tokens = sum(len(sample) for sample in found[kind]) / len(found[kind])
-            rate = sum(bool(episode.success) for episode in episodes) / len(episodes)
-            self.say(f"{len(episodes)} {kind} demonstrations: {tokens:.0f} tokens each, {rate:.3f} succeed")
+            found[kind] = samples
+            tokens = sum(len(sample) for sample in samples) / len(samples)
+            self.say(f"{len(tasks)} {kind} demonstrations: {tokens:.0f} tokens each, {successes / len(tasks):.3f} succeed")
         return found
 
     def model(self, role: Role, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -126,7 +130,7 @@ class Builder:
         kinds: list[Kind] = [kind for kind in get_args(Kind) if wanted[kind]]
         demonstrations = self.demonstrations(renderer, kinds)
         seed = self.recipe.seed * 2 + (role == "student")
-        model = new_model(tokenizer, self.recipe.shape, seed)
+        model = new_model(tokenizer, recipe.shape, seed)
         began = self.clock.cpu()
         fit(model, demonstrations, recipe, seed, report=lambda step, loss: self.say(f"{role} step {step}/{recipe.steps} loss {loss:.4f}"))
         spent = self.clock.cpu() - began

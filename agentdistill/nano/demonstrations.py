@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from agentdistill.types import Episode, Message, Sample, Task, Turn
 
 UNBOUNDED = 1 << 30
 """Tokens of a demonstration: before there is a tokenizer, each byte counts as one."""
+AT_A_TIME = 512
+"""Episodes: an episode weighs some fifty times what is learned of it."""
 
 
 def demonstrate(
@@ -29,8 +31,8 @@ def demonstrate(
     seed: int,
     flaws: Any = None,
     told: bool = False,
-) -> list[Episode]:
-    """One episode a task, played by the expert.
+) -> Iterator[Episode]:
+    """One episode a task, in their order, played by the expert; only some at a time are held.
 
     Args:
         flaws: the environment's own description of bad habits. ``None``: optimal.
@@ -40,10 +42,12 @@ def demonstrate(
     shown = [_told(task) for task in tasks] if told else list(tasks)
     players = Players(make_env=lambda: env_class(config), policies={"expert": expert}, renderer=renderer, max_tokens=UNBOUNDED)
     kind = f"nano-{'told' if told else 'flawed' if flaws is not None else 'expert'}"
-    return play(plan(shown, seed=seed, kind=kind, step=0, shares={"expert": 1.0}), players)
+    plays = plan(shown, seed=seed, kind=kind, step=0, shares={"expert": 1.0})
+    for first in range(0, len(plays), AT_A_TIME):
+        yield from play(plays[first : first + AT_A_TIME], players)
 
 
-def right_moves(episodes: Sequence[Episode]) -> list[Sample]:
+def right_moves(episodes: Iterable[Episode]) -> list[Sample]:
     """Token rows of which only the turns count where the expert's move was made: after a mistake there is something to learn, from the
     mistake there is not. Rows without any are left out."""
     found: list[Sample] = []

@@ -28,6 +28,7 @@ class Training(Record):
     """
 
     steps: int
+    shape: Shape = Shape()
     batch: int = 64
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
@@ -59,7 +60,6 @@ class Recipe(Record):
     """Settings of the environment for the demonstrations alone, for instance to have more tasks than are committed."""
     demonstrations: int = 4096
     """Of each kind; they are drawn from the train split in its order, again and again."""
-    shape: Shape = Shape()
     teacher: Training = Training(steps=700)
     student: Training = Training(steps=500, expert=0.5, flawed_tail=0.2)
     flaws: dict[str, float] = Field(default_factory=dict)
@@ -82,9 +82,9 @@ RECIPES: dict[str, Recipe] = {
         single=DIGITS,
         general=False,
         words=SHOP_WORDS,
-        env={"tasks": "sampled", "count": 8192},
-        demonstrations=8192,
-        teacher=Training(steps=2000, mended=0.2),
+        env={"tasks": "sampled", "count": 16384},
+        demonstrations=16384,
+        teacher=Training(steps=2500, mended=0.2, shape=Shape(hidden=96, intermediate=256)),
         student=Training(steps=1400, expert=0.7, flawed_tail=0.15),
         flaws={"stop_early": 0.8, "skip_look": 0.2, "wrong_change": 0.3, "miscopy": 0.05},
         slips={"skip_look": 0.15, "miscopy": 0.1},

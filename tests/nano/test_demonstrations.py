@@ -27,7 +27,7 @@ def renderer() -> Renderer:
 
 def test_of_a_player_that_slips_only_the_right_moves_are_learned(renderer: Renderer) -> None:
     tasks = list(ToolsEnv.load_tasks(CONFIG, "val").take(24))
-    episodes = demonstrate(ToolsEnv, CONFIG, renderer, tasks, seed=0, flaws={"skip_look": 0.3, "miscopy": 0.2})
+    episodes = list(demonstrate(ToolsEnv, CONFIG, renderer, tasks, seed=0, flaws={"skip_look": 0.3, "miscopy": 0.2}))
     rows = {sample.episode: sample for sample in right_moves(episodes)}
     wrong = 0
     for episode in episodes:
@@ -55,7 +55,7 @@ def call_failed(reply: str) -> bool:
 
 def test_an_episode_without_a_right_move_gives_no_row(renderer: Renderer) -> None:
     tasks = list(ToolsEnv.load_tasks(CONFIG, "val").take(12))
-    episodes = demonstrate(ToolsEnv, CONFIG, renderer, tasks, seed=0, flaws={"miscopy": 1.0, "skip_look": 1.0})
+    episodes = list(demonstrate(ToolsEnv, CONFIG, renderer, tasks, seed=0, flaws={"miscopy": 1.0, "skip_look": 1.0}))
     learned = {sample.episode for sample in right_moves(episodes)}
     assert all(sample.sampled.any() for sample in right_moves(episodes))
     assert learned <= {episode.id for episode in episodes}

@@ -114,7 +114,7 @@ def test_right_plays_are_likelier_for_who_is_told_the_answer(renderer: Renderer)
     """The shipped student has bad habits, which its training let go of where the prompt gave a hint."""
     student = load_model("nano", env="math", role="student", device="cpu")
     tasks = list(MathEnv.load_tasks(MathEnv.Config(name="math"), "val").take(12))
-    right = demonstrate(MathEnv, MathEnv.Config(name="math"), renderer, tasks, seed=0)
+    right = list(demonstrate(MathEnv, MathEnv.Config(name="math"), renderer, tasks, seed=0))
     means = {view: mean(teacher_of(student, renderer, view).review(right)) for view in ("answer", "none")}
     assert means["answer"] > means["none"] + 0.05, means
     assert mean(teacher_of(student, renderer, "answer").review([misled(episode, "7") for episode in right])) != means["answer"]

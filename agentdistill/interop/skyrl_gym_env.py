@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import Field, JsonValue
 
@@ -42,7 +43,7 @@ class SkyRLGymConfig(WorldConfig):
     tasks: NameOrPath = "example"
     """A JSONL file of rows, split by a hash of each; a directory with train.jsonl, val.jsonl and test.jsonl; or ``example``: sums."""
     env_config: dict[str, JsonValue] = Field(default_factory=dict)
-    """Given to the environment when it is made."""
+    """Given to the environment when it is made, over the defaults of its type where that is a dataclass."""
     extras: dict[str, JsonValue] = Field(default_factory=dict)
     """Given with each row; the row's own come first."""
 
@@ -70,7 +71,9 @@ class SkyRLGymEnv(WorldEnv):
         self._chance = Chance(int(task.hash[:8], 16))
         prompt = [{"role": message.role, "content": message.content} for message in task.prompt]
         with self._chance.own():
-            self._inner = _build(_maker(self.config), Settings(self.config.env_config), extras, _label(self.config))
+            self._inner = _build(
+                _maker(self.config), Settings(_defaults(self.config) | self.config.env_config), extras, _label(self.config)
+            )
             if getattr(self._inner, "max_turns", None) is not None and isinstance(extras.get("max_turns"), int):
                 self._inner.max_turns = extras["max_turns"]
             result = self._inner.init(prompt)
@@ -129,7 +132,7 @@ def _maker(config: SkyRLGymConfig) -> Any:
     if not config.cls:
         package = need("skyrl_gym", env="skyrl_gym", extra="skyrl-gym")
         known = package.envs.registration.registry
-        if config.id not in known and ":" not in config.id:
+        if config.id not in known:
             raise ConfigError(f"{unknown('environment of skyrl-gym', config.id, known)}; or set env.cls=module:Class")
         return lambda **kwargs: package.make(config.id, **kwargs)
     module, _, name = config.cls.partition(":")
@@ -143,6 +146,21 @@ def _maker(config: SkyRLGymConfig) -> Any:
         if inspect.isclass(found) and not callable(getattr(found, method, None)):
             raise ConfigError(f"env.cls={config.cls!r} has no method {method!r}; it needs init(prompt) and step(text), as in skyrl-gym")
     return found
+
+
+def _defaults(config: SkyRLGymConfig) -> dict[str, Any]:
+    """Of the dataclass that the environment names as its ``env_config``'s type, if it does: skyrl-gym's search and SQL ones do."""
+    made = _maker(config)
+    if not config.cls:
+        registration = need("skyrl_gym", env="skyrl_gym", extra="skyrl-gym").envs.registration
+        point = registration.registry[config.id].entry_point
+        made = registration.load_env_creator(point) if isinstance(point, str) else point
+    try:
+        wanted = get_type_hints(made.__init__ if inspect.isclass(made) else made).get("env_config")
+    except Exception:  # a stranger's annotation may name anything
+        return {}
+    kinds = [kind for kind in (wanted, *get_args(wanted)) if inspect.isclass(kind) and is_dataclass(kind)]
+    return {field.name: field.default for kind in kinds for field in fields(kind) if field.default is not MISSING}
 
 
 class Settings(dict[str, Any]):

@@ -99,9 +99,10 @@ class Game:
         with self._quiet():
             try:
                 self._env.reset(num_players=1, seed=seed)
-            except AssertionError as error:
+            except Exception as error:  # each game refuses a wrong number of players in its own way
                 raise ConfigError(
-                    f"env.game={self._config.game!r} is no game for one player ({error}); this environment plays single-player games"
+                    f"env.game={self._config.game!r} does not begin for one player ({type(error).__name__}: {error}); this environment "
+                    "plays single-player games"
                 ) from error
             return self._heard()
 

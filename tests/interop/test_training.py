@@ -27,8 +27,9 @@ SMALL = ["steps=2", "rollout.batch=8", "eval.tasks=2", "eval.progress_tasks=2", 
         (["env=reasoning_gym", "env.dataset=chain_sum"], "opd"),
         (["env=textarena", "env.game=GuessTheNumber-v0", "env.max_turns=2"], "grpo"),
         (["env=skyrl_gym", "env.cls=interop.worlds:Attributes", "env.max_turns=2"], "opd"),
+        (["env=skyrl_gym", "env.id=gsm8k", "env.max_turns=2"], "grpo"),
     ],
-    ids=lambda value: value if isinstance(value, str) else value[0],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )
 def test_two_steps(env: list[str], method: str, tmp_path: Path) -> None:
     models = [f"student.path={nano_dir('math', 'student')}"]

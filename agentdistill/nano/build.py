@@ -193,7 +193,7 @@ def writing(directory: Path) -> AbstractContextManager[None]:
 
 
 def recipe_for(env_class: type[AgentEnv], env: str, seed: int, *, steps: int | None = None, demonstrations: int | None = None) -> Recipe:
-    """The recipe of an environment, or the default one with the environment's bad habits; with another seed, and smaller, if asked.
+    """The recipe of an environment, or the default one, with the environment's bad habits; with another seed, and smaller, if asked.
 
     Raises:
         ConfigError: its bad habits are not probabilities by name.
@@ -201,7 +201,8 @@ def recipe_for(env_class: type[AgentEnv], env: str, seed: int, *, steps: int | N
     with boundary(
         ConfigError, f"environment {env!r}: bad_habits={env_class.bad_habits!r} must be numbers by name, as expert(flaws=...) takes"
     ):
-        recipe = RECIPES[env] if env in RECIPES else default_recipe(env_class.bad_habits)
+        habits = dict(env_class.bad_habits or {})
+        recipe = Recipe(**RECIPES[env].model_dump() | {"flaws": habits}) if env in RECIPES else default_recipe(habits)
     recipe = recipe.model_copy(update={"seed": seed})
     if demonstrations is not None:
         recipe = recipe.model_copy(update={"demonstrations": demonstrations})

@@ -63,7 +63,7 @@ class Recipe(Record):
     teacher: Training = Training(steps=700)
     student: Training = Training(steps=500, expert=0.5, flawed_tail=0.2)
     flaws: dict[str, float] = Field(default_factory=dict)
-    """Probabilities of the bad habits in the student's demonstrations, in the words of the environment's expert."""
+    """Of the student's demonstrations: the environment's ``bad_habits``, see :func:`agentdistill.nano.build.recipe_for`."""
     slips: dict[str, float] = Field(default_factory=dict)
     """The same for the mistakes in mended demonstrations."""
 
@@ -76,7 +76,7 @@ SHOP_WORDS = tuple(f"{_NAMES} {_ITEMS} {_CITIES} {_STATES}".split())
 """Names, items, cities, reasons and states of env=tools."""
 
 RECIPES: dict[str, Recipe] = {
-    "math": Recipe(flaws={"stop_early": 0.9, "wrong_operator": 0.9, "miscopy": 0.05}),
+    "math": Recipe(),
     "tools": Recipe(
         vocab_size=1536,
         single=DIGITS,
@@ -86,7 +86,6 @@ RECIPES: dict[str, Recipe] = {
         demonstrations=16384,
         teacher=Training(steps=2500, mended=0.2, shape=Shape(hidden=96, intermediate=256)),
         student=Training(steps=1400, expert=0.7, flawed_tail=0.15),
-        flaws={"stop_early": 0.8, "skip_look": 0.2, "wrong_change": 0.3, "miscopy": 0.05},
         slips={"skip_look": 0.15, "miscopy": 0.1},
     ),
 }

@@ -34,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
 @pytest.mark.ci
 def test_a_quick_build_makes_a_pair_that_can_be_trained_with(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "new" / "nano"
-    code, said, err = run(capsys, "env=math", "env.calls=[2,2]", "--out", str(out), "--seed", "3", *QUICK)
+    code, said, err = run(capsys, "env=math4", "env.calls=[2,2]", "--out", str(out), "--seed", "3", *QUICK)
     assert code == 0, err
     assert "8 flawed demonstrations" in said
     for role in ("teacher", "student"):
@@ -129,7 +129,8 @@ def test_a_full_disk_is_told_of_whatever_a_library_calls_it(
 
 
 def test_the_shipped_models_are_what_the_recipe_without_options_describes() -> None:
-    assert build.recipe_for(MathEnv, "math", 0) == RECIPES["math"]
+    habits = {"stop_early": 0.9, "wrong_operator": 0.9, "miscopy": 0.05}
+    assert build.recipe_for(MathEnv, "math", 0) == RECIPES["math"].model_copy(update={"flaws": habits})
     smaller = build.recipe_for(MathEnv, "math", 0, steps=5)
     assert (smaller.teacher.steps, smaller.student.steps, smaller.demonstrations) == (5, 5, RECIPES["math"].demonstrations)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from agentdistill_envs.tools import BAD_HABITS, Flaws, ToolsConfig, ToolsEnv
+from agentdistill_envs.tools import ToolsConfig, ToolsEnv
 from agentdistill_envs.tools.catalogue import REASONS
 from agentdistill_envs.tools.sample import CITIES, ITEMS, NAMES
 from transformers import AutoTokenizer
 
 from agentdistill.nano.demonstrations import demonstrate, right_moves
 from agentdistill.nano.fit import draw
-from agentdistill.nano.recipe import RECIPES, SHOP_WORDS, Training
+from agentdistill.nano.recipe import SHOP_WORDS, Training
 from agentdistill.nano.tokenizer import DIGITS, train_tokenizer
 from agentdistill.render import Renderer
 from agentdistill.resources import nano_dir
@@ -81,9 +81,8 @@ def test_kinds_are_drawn_in_the_recipes_shares() -> None:
             assert abs(drawn.count(kind) / len(drawn) - share) < 0.03
 
 
-def test_the_recipe_of_the_shop_has_the_words_and_habits_of_the_shop() -> None:
+def test_the_recipe_of_the_shop_has_the_words_of_the_shop() -> None:
     assert {*NAMES, *ITEMS, *CITIES, *REASONS} < set(SHOP_WORDS)
-    assert Flaws.model_validate(RECIPES["tools"].flaws) == BAD_HABITS
 
 
 def test_what_stays_single_is_the_recipes_to_say() -> None:

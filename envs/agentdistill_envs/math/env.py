@@ -25,7 +25,7 @@ from agentdistill.env import EnvConfig, Observation, Reply, ToolEnv, tool
 from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, Task, Views
 from agentdistill_envs.math.calculator import calculate
-from agentdistill_envs.math.expert import MathExpert, best_move, tree_of
+from agentdistill_envs.math.expert import BAD_HABITS, MathExpert, best_move, tree_of
 from agentdistill_envs.math.expression import render
 from agentdistill_envs.math.generated import PREFIX, grade_generated, load_generated
 from agentdistill_envs.math.grade import grade_exact, grade_value
@@ -55,6 +55,7 @@ class MathEnv(ToolEnv):
 
     Config = MathConfig
     name = "math"
+    bad_habits = BAD_HABITS.model_dump(exclude_defaults=True)
     config: MathConfig
 
     def begin(self, task: Task) -> Observation:

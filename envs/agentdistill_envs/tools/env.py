@@ -27,7 +27,7 @@ from agentdistill.taskset import TaskSet
 from agentdistill.types import Message, Task, ToolResult, Views
 from agentdistill_envs.tools.catalogue import Reason
 from agentdistill_envs.tools.drawing import task_graph
-from agentdistill_envs.tools.expert import ToolsExpert, best_move
+from agentdistill_envs.tools.expert import BAD_HABITS, ToolsExpert, best_move
 from agentdistill_envs.tools.grade import tells
 from agentdistill_envs.tools.progress import Progress, goal_of
 from agentdistill_envs.tools.tasks import SHORTEST, load
@@ -60,6 +60,7 @@ class ToolsEnv(ToolEnv):
 
     Config = ToolsConfig
     name = "tools"
+    bad_habits = BAD_HABITS.model_dump(exclude_defaults=True)
     config: ToolsConfig
 
     def begin(self, task: Task) -> Observation:

@@ -32,16 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(words: Sequence[str]) -> int:
-    """Trains nothing; the report is made again from the runs that are there."""
+    """Trains nothing; the report and the chart are written again from the runs that are there, also while others are under way."""
     from agentdistill.train.compare.protocol import load
-    from agentdistill.train.compare.results import results
+    from agentdistill.train.compare.results import write
     from agentdistill.train.compare.table import table
 
     given = dict(word.partition("=")[::2] if "=" in word else ("name", word) for word in words)
     if strange := sorted(given.keys() - {"name", "runs_dir"}):
         raise ConfigError(f"compare show takes NAME and runs_dir=DIR, not {strange[0]}=")
     comparison = load(Path(given.get("runs_dir", "runs")) / given.get("name", "compare"))
-    found = results(comparison)
+    found = write(comparison)
     print(table(found))
     print(_closing(found, comparison.path))
     return EXIT_OK

@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -25,8 +25,8 @@ from agentdistill.env import AgentEnv, EnvConfig
 from agentdistill.errors import ConfigError, UsageError, boundary
 from agentdistill.nano.corpus import python_texts, tool_texts
 from agentdistill.nano.demonstrations import demonstrate, right_moves
-from agentdistill.nano.fit import Kind, fit, new_model
-from agentdistill.nano.recipe import RECIPES, UNDER_TRAINED, Recipe, default_recipe
+from agentdistill.nano.fit import fit, new_model
+from agentdistill.nano.recipe import RECIPES, UNDER_TRAINED, Kind, Recipe, default_recipe
 from agentdistill.nano.tokenizer import train_tokenizer
 from agentdistill.policy.hf import HFPolicy
 from agentdistill.render import Renderer
@@ -126,10 +126,8 @@ class Builder:
         """Train, save and score one model; returns its score card."""
         recipe = self.recipe.teacher if role == "teacher" else self.recipe.student
         renderer = Renderer(tokenizer)
-        wanted = {"expert": True, "flawed": recipe.expert < 1 or recipe.flawed_tail > 0, "mended": recipe.mended > 0, "told": True}
-        kinds: list[Kind] = [kind for kind in get_args(Kind) if wanted[kind]]
-        demonstrations = self.demonstrations(renderer, kinds)
-        seed = self.recipe.seed * 2 + (role == "student")
+        demonstrations = self.demonstrations(renderer, recipe.kinds)
+        seed = self.recipe.seed * 2 + (role == "student" and not self.recipe.fork)
         model = new_model(tokenizer, recipe.shape, seed)
         began = self.clock.cpu()
         fit(model, demonstrations, recipe, seed, report=lambda step, loss: self.say(f"{role} step {step}/{recipe.steps} loss {loss:.4f}"))
@@ -208,7 +206,7 @@ def recipe_for(env_class: type[AgentEnv], env: str, seed: int, *, steps: int | N
         recipe = recipe.model_copy(update={"demonstrations": demonstrations})
     if steps is not None:
         fewer = {"teacher": steps, "student": steps if recipe.flaws else max(1, steps // UNDER_TRAINED)}
-        recipe = recipe.model_copy(update={role: getattr(recipe, role).model_copy(update={"steps": n}) for role, n in fewer.items()})
+        recipe = recipe.model_copy(update={role: getattr(recipe, role).shortened(n) for role, n in fewer.items()})
     return recipe
 
 

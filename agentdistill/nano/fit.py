@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from agentdistill.nano.recipe import Shape, Training
+from agentdistill.nano.recipe import Kind, Shape, Training
 from agentdistill.types import Sample
-
-Kind = Literal["expert", "flawed", "mended", "told"]
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, shape: Shape, seed: int) -> LlamaForCausalLM:
@@ -41,11 +38,13 @@ def fit(
     seed: int,
     *,
     report: Callable[[int, float], None] = lambda step, loss: None,
+    part: int = 0,
 ) -> None:
-    """Train ``model`` in place.
+    """Train ``model`` in place; then the same with what comes ``then``.
 
     Args:
         report: called every 50 steps with the step and the mean loss (nats per token) since the last call.
+        part: 0 for the first training, 1 for the second, …; decides the draws.
     """
     hidden = [parameter for name, parameter in model.named_parameters() if parameter.ndim == 2 and "embed" not in name]
     rest = [parameter for name, parameter in model.named_parameters() if parameter.ndim != 2 or "embed" in name]
@@ -54,7 +53,7 @@ def fit(
         torch.optim.AdamW(rest, lr=training.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
     rates = [training.muon_lr, training.adam_lr]
-    rng = np.random.default_rng((seed, 7))
+    rng = np.random.default_rng((seed, 7 + part))
     losses: list[float] = []
     model.train()
     for step in range(training.steps):
@@ -71,6 +70,8 @@ def fit(
             report(step + 1, float(np.mean(losses)))
             losses.clear()
     model.eval()
+    if training.then is not None:
+        fit(model, demonstrations, training.then, seed, report=report, part=part + 1)
 
 
 def pace(step: int, training: Training) -> float:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from pydantic import Field, JsonValue
 
 from agentdistill.nano.tokenizer import DIGITS, OPERATORS, SYMBOLS
 from agentdistill.types import Record
+
+Kind = Literal["expert", "flawed", "mended", "told"]
 
 
 class Shape(Record):
@@ -43,6 +46,20 @@ class Training(Record):
     """Share of demonstrations that slip now and then, of which only the right moves are learned: what to do after a mistake."""
     told: float = 0.1
     """Share of optimal demonstrations whose prompt carries the answer as a hint."""
+    then: Training | None = None
+    """A second training from where this one ended, with fresh optimizers and draws; its ``shape`` says nothing."""
+
+    def shortened(self, steps: int) -> Training:
+        """The same with ``steps`` steps, and no more of them in what comes after."""
+        after = self.then and self.then.shortened(min(steps, self.then.steps))
+        return self.model_copy(update={"steps": steps, "then": after})
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Of demonstrations that are drawn, this training's and those of what comes after."""
+        wanted = {"expert": True, "flawed": self.expert < 1 or self.flawed_tail > 0, "mended": self.mended > 0, "told": True}
+        after = self.then.kinds if self.then else ()
+        return tuple(kind for kind in get_args(Kind) if wanted[kind] or kind in after)
 
 
 class Recipe(Record):
@@ -66,6 +83,8 @@ class Recipe(Record):
     """Of the student's demonstrations: the environment's ``bad_habits``, see :func:`agentdistill.nano.build.recipe_for`."""
     slips: dict[str, float] = Field(default_factory=dict)
     """The same for the mistakes in mended demonstrations."""
+    fork: bool = False
+    """Both models have one seed, so with one training to begin with they part at what comes ``then``: a student that once could."""
 
 
 _NAMES = "Ann Ben Cem Dina Eve Finn Gil Hana Ivo Jane Kofi Lea Max Nora Omar Pia"
@@ -74,6 +93,8 @@ _CITIES = "Oslo Rome Lima Cairo Paris Tokyo Delhi Quito"
 _STATES = "late broken wrong open paid shipped"
 SHOP_WORDS = tuple(f"{_NAMES} {_ITEMS} {_CITIES} {_STATES}".split())
 """Names, items, cities, reasons and states of env=tools."""
+
+_SHOPKEEPER = Training(steps=2500, mended=0.2, shape=Shape(hidden=96, intermediate=256))
 
 RECIPES: dict[str, Recipe] = {
     "math": Recipe(),
@@ -84,8 +105,11 @@ RECIPES: dict[str, Recipe] = {
         words=SHOP_WORDS,
         env={"tasks": "sampled", "count": 16384},
         demonstrations=16384,
-        teacher=Training(steps=2500, mended=0.2, shape=Shape(hidden=96, intermediate=256)),
-        student=Training(steps=1400, expert=0.7, flawed_tail=0.15),
+        fork=True,
+        teacher=_SHOPKEEPER.model_copy(update={"then": Training(steps=2000, muon_lr=0.01, adam_lr=2e-3, decay=1.0, mended=0.2)}),
+        student=_SHOPKEEPER.model_copy(
+            update={"then": Training(steps=250, muon_lr=0.005, adam_lr=1e-3, decay=1.0, expert=0.3, flawed_tail=0.5)}
+        ),
         slips={"skip_look": 0.15, "miscopy": 0.1},
     ),
 }

@@ -88,8 +88,10 @@ def test_failures_have_their_exit_code_and_a_signal_its_own(command: Command, tm
     assert "failed: opd-math34-lr0.001-seed0: the teacher has left (exit code 4)" in done.out
     monkeypatch.setattr(Campaign, "run", signalled)
     assert command(*words(tmp_path)).code == 143
+    (tmp_path / "c" / "report.md").unlink()
     shown = command("compare", "show", "c", f"runs_dir={tmp_path}")
     assert shown.code == 0
+    assert (tmp_path / "c" / "report.md").is_file()
     assert "failed: opd-math34-lr0.001-seed0" in shown.out
 
 

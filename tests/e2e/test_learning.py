@@ -18,9 +18,9 @@ LOW, HIGH = 0.10, 0.45
 """Sampled success before and after. docs/measurements.md has the three seeds that the bar was set from."""
 
 
-def sampled_success(runs: Path, *overrides: str) -> tuple[float, float]:
-    """Before and after ``STEPS`` steps of `opd`, on 128 held-out tasks."""
-    fixed = [f"steps={STEPS}", "eval.every=0", "eval.tasks=128", "checkpoint_every=100", "annotate=0"]
+def sampled_success(runs: Path, *overrides: str, steps: int = STEPS) -> tuple[float, float]:
+    """Before and after ``steps`` steps of `opd`, on 128 held-out tasks."""
+    fixed = [f"steps={steps}", "eval.every=0", "eval.tasks=128", "checkpoint_every=100", "annotate=0"]
     assert main(["train", "run=r", f"runs_dir={runs}", "method=opd", *fixed, *overrides]) == 0
     with Run.open(runs, "r", readonly=True) as run:
         summary = run.summary() or {}

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agentdistill.policy.loading import borrowed_note
     from agentdistill.train.evaluate import evaluate
 
-    if note := borrowed_note(composed.config.env.name, (composed.config.student.path,)):
+    if note := borrowed_note(composed.config.env.entry_point, (composed.config.student.path,)):
         print(f"agentdistill: note: {note}", file=sys.stderr, flush=True)
 
     report = evaluate(composed.config)

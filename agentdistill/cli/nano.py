@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is None and shipped and any((arguments.steps, arguments.demonstrations, arguments.tasks)):
         raise UsageError("a smaller build than the recipe's would replace the shipped models; name a folder of your own with --out DIR")
     env_class = env_class_of(config)
-    recipe = recipe_for(env_class, config.plugin, arguments.seed, steps=arguments.steps, demonstrations=arguments.demonstrations)
+    recipe = recipe_for(env_class, config.entry_point, arguments.seed, steps=arguments.steps, demonstrations=arguments.demonstrations)
     own = Path("models") / config.name
     out = _writable(Path(arguments.out) if arguments.out else resources.nano_dir(config.name, "teacher").parent if shipped else own)
     builder = Builder(

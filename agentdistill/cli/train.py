@@ -51,7 +51,7 @@ def _plans(composed: Sequence[Composed]) -> list[Plan]:
         if each.config.resume:
             require_same_run(each)
     for note in dict.fromkeys(
-        borrowed_note(each.config.env.name, (each.config.student.path, _teacher_path(each.config))) for each in composed
+        borrowed_note(each.config.env.entry_point, (each.config.student.path, _teacher_path(each.config))) for each in composed
     ):
         if note is not None:
             print(f"agentdistill: note: {note}", file=sys.stderr, flush=True)

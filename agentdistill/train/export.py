@@ -44,7 +44,7 @@ def export_model(config: EvaluateConfig, to: Path, *, force: bool = False) -> Pa
         UsageError: the folder is taken, or cannot be written.
     """
     require_free(to, force=force)
-    env, path = config.env.name, config.student.path
+    env, path = config.env.entry_point, config.student.path
     renderer = Renderer(load_tokenizer(path, env=env, role="student"))
     model = load_model(path, env=env, role="student", dtype=config.student.dtype, device="cpu")
     with _writing(to, force=force) as folder:
@@ -72,7 +72,7 @@ def export_run(run: Run, to: Path | None, *, what: What | None = None, step: int
     chosen = _what(run, config, what)
     if to is not None:
         require_free(to, force=force)
-    path, env = config.student.path, config.env.name
+    path, env = config.student.path, config.env.entry_point
     renderer = Renderer(load_tokenizer(path, env=env, role="student"))
     model = load_model(path, env=env, role="student", dtype=config.student.dtype, device="cpu")
     learner = Learner(model, config.learner, device="cpu", vocab_size=renderer.vocab_size)

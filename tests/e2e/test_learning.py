@@ -15,7 +15,7 @@ pytestmark = pytest.mark.ci
 
 STEPS = 24
 LOW, HIGH = 0.10, 0.45
-"""Sampled success before and after. docs/measurements.md has the three seeds that the bar was set from."""
+"""Sampled success before and after. docs/measurements.md has the three seeds that each bar was set from."""
 
 
 def sampled_success(runs: Path, *overrides: str, steps: int = STEPS) -> tuple[float, float]:
@@ -34,6 +34,12 @@ def learned(before: float, after: float) -> bool:
 def test_opd_lifts_held_out_success(tmp_path):
     before, after = sampled_success(tmp_path)
     assert learned(before, after), f"sampled success went from {before:.2f} to {after:.2f}"
+
+
+def test_opd_gives_the_shops_student_its_habits_back(tmp_path):
+    before, after = sampled_success(tmp_path, "env=tools", steps=10)
+    assert before <= 0.20, before
+    assert after >= 0.62, after
 
 
 def test_without_the_teachers_signal_the_student_does_not_learn(tmp_path, monkeypatch):

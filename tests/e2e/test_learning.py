@@ -36,7 +36,7 @@ def test_opd_lifts_held_out_success(tmp_path):
     assert learned(before, after), f"sampled success went from {before:.2f} to {after:.2f}"
 
 
-def test_opd_gives_the_shops_student_its_habits_back(tmp_path):
+def test_opd_cures_the_shops_student_of_its_habits(tmp_path):
     before, after = sampled_success(tmp_path, "env=tools", steps=10)
     assert before <= 0.20, before
     assert after >= 0.62, after

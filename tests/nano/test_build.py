@@ -48,6 +48,21 @@ def test_a_quick_build_makes_a_pair_that_can_be_trained_with(capsys: pytest.Capt
     assert main(["train", "--dry-run", *pair]) == 0
 
 
+@pytest.mark.ci
+def test_a_student_that_forks_shares_the_teachers_first_training_and_goes_its_own_way(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, said, err = run(capsys, "env=tools", "--out", str(tmp_path), *QUICK)
+    assert code == 0, err
+    losses = {
+        role: [line.split()[-1] for line in said.splitlines() if line.startswith(f"{role} step 2/2 ")] for role in ("teacher", "student")
+    }
+    assert len(losses["teacher"]) == len(losses["student"]) == 2
+    assert losses["teacher"][0] == losses["student"][0]
+    assert losses["teacher"][1] != losses["student"][1]
+    assert json.loads((tmp_path / "student" / "scorecard.json").read_text())["recipe"]["then"]["steps"] == 2
+
+
 def files(out: Path, role: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / role).iterdir() if path.name != "scorecard.json"}
 

@@ -71,9 +71,9 @@ class SkyRLGymEnv(WorldEnv):
         self._chance = Chance(int(task.hash[:8], 16))
         prompt = [{"role": message.role, "content": message.content} for message in task.prompt]
         with self._chance.own():
-            self._inner = _build(
-                _maker(self.config), Settings(_defaults(self.config) | self.config.env_config), extras, _label(self.config)
-            )
+            maker = _maker(self.config)
+            settings = Settings(_defaults(self.config, maker) | self.config.env_config)
+            self._inner = _build(maker, settings, extras, _label(self.config))
             if getattr(self._inner, "max_turns", None) is not None and isinstance(extras.get("max_turns"), int):
                 self._inner.max_turns = extras["max_turns"]
             result = self._inner.init(prompt)
@@ -148,10 +148,9 @@ def _maker(config: SkyRLGymConfig) -> Any:
     return found
 
 
-def _defaults(config: SkyRLGymConfig) -> dict[str, Any]:
+def _defaults(config: SkyRLGymConfig, made: Any) -> dict[str, Any]:
     """Of the dataclass that the environment names as its ``env_config``'s type, if it does: skyrl-gym's search and SQL ones do."""
-    made = _maker(config)
-    if not config.cls:
+    if not config.cls:  # what the package makes hides its class
         registration = need("skyrl_gym", env="skyrl_gym", extra="skyrl-gym").envs.registration
         point = registration.registry[config.id].entry_point
         made = registration.load_env_creator(point) if isinstance(point, str) else point

@@ -137,6 +137,7 @@ def main() -> None:
         sys.stdout.write(parts[-1] + "\n")
         sys.stdout.flush()
         if given.table:
+            given.table.parent.mkdir(parents=True, exist_ok=True)
             given.table.write_text("\n\n".join(parts) + "\n")
     if problems:
         raise SystemExit("not equal:\n" + "\n".join(problems))

@@ -30,6 +30,7 @@ from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
 from agentdistill.learner.packing import MicroBatch, pack
 from agentdistill.learner.plan import make_plan
+from agentdistill.learner.ratios import samples_of, wanted, with_sequence_ratios
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
 from agentdistill.learner.scoring import flat_hidden, score_streams
 from agentdistill.policy import resolve_device
@@ -135,9 +136,10 @@ class Learner:
                 model.train(training)
 
     def score(self, samples: Sequence[Sample], want: Collection[str]) -> list[Sample]:
-        """The samples with ``old_logprobs`` and ``ref_logprobs`` filled, as ``want`` names them; for ``entropy`` see :meth:`streams`."""
+        """The samples with ``old_logprobs``, ``ref_logprobs`` and ``entropy`` filled, as ``want`` names them; see :meth:`streams`."""
+        fields = {"old": "old_logprobs", "ref": "ref_logprobs", "entropy": "entropy"}
         return [
-            replace(sample, old_logprobs=found.get("old", sample.old_logprobs), ref_logprobs=found.get("ref", sample.ref_logprobs))
+            replace(sample, **{fields[name]: stream for name, stream in found.items()})
             for sample, found in zip(samples, self.streams(samples, want), strict=True)
         ]
 
@@ -162,6 +164,9 @@ class Learner:
             Any error of ``dense``. After an error nothing is accumulated any more, from earlier calls neither.
         """
         try:
+            if names := wanted(terms, micro_batches):
+                scores = self._scores(self.model, samples_of(micro_batches), False)
+                micro_batches = with_sequence_ratios(micro_batches, names, [found["logprobs"] for found in scores])
             self.model.train()
             measured = self._backward(micro_batches, terms, step, dense)
         except BaseException:

@@ -71,9 +71,13 @@ class Parts:
         episodes = [episode for group in groups for episode in group.episodes if self.may_train(episode)]
         told = self.teacher.prepare(episodes) if isinstance(self.teacher, PrivilegedTeacher) else None
         samples = rows(episodes, feedback, told)
-        want = {"old"} if self.config.learner.updates > 1 else set()
-        if self.method.needs.reference:
-            want.add("ref")
+        needs = self.method.needs
+        wanted = {
+            "old": needs.old_logprobs or self.config.learner.updates > 1,
+            "ref": needs.reference_logprobs,
+            "entropy": needs.entropy,
+        }
+        want = [name for name, needed in wanted.items() if needed]
         return self.learner.score(samples, want) if want else samples
 
     def may_train(self, episode: Episode) -> bool:

@@ -13,7 +13,6 @@ function from hidden states and head weights to the loss; where embeddings are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, SupervisedTerm, Term
+from agentdistill.config.schema import DivergenceTerm
 from agentdistill.errors import IncompatibleError
 from agentdistill.learner.plan import Plan
-from agentdistill.losses import kl_estimate, pathwise, policy_gradient, supervised
+from agentdistill.learner.terms import dense_loss, sampled_loss
 
 if TYPE_CHECKING:
     from agentdistill.learner.packing import Index
@@ -119,7 +118,7 @@ class _Pass:
                     continue
                 rows = _rows(part.index[found] - start, stop - start, leaf.device)
                 streams = {name: stream[start:stop][rows] for name, stream in self.plan.streams.items()}
-                results = sampled_loss(part.term, leaf[rows], streams, None if part.advantages is None else part.advantages[found])
+                results = sampled_loss(part.term, leaf[rows], streams, **part.numbers(found))
                 for name, values in results.items():
                     self.plan.record(f"{name}/{part.name}", start, rows, values.detach().to(chosen.dtype), stop - start)
                 summed = (part.weights[found] * results["loss"]).sum()
@@ -142,6 +141,7 @@ class _Pass:
                 f"the teacher's target is {tuple(target.shape)}, the student's logits are {(high - low, logprobs.shape[-1])} "
                 "(positions, vocabulary): teacher and student must share one vocabulary"
             )
+        reference = None if plan.reference is None else plan.reference.log_probs(low, high).to(device=logprobs.device, dtype=logprobs.dtype)
         total: Tensor | None = None
         for part in plan.parts:
             found = part.within(start, stop)
@@ -150,10 +150,11 @@ class _Pass:
             index = part.index[found]
             rows = _rows(index - start, stop - start, logprobs.device)
             theirs = _rows(np.searchsorted(plan.dense_index[low:high], index), high - low, logprobs.device)
-            value, gradient = pathwise(
-                part.term.divergence, target[theirs], logprobs[rows], divergence_parameters(part.term), student_probs=probs[rows]
-            )
-            weights = part.weights[found]
+            dense = dense_loss(part.term, target[theirs], logprobs[rows], probs[rows], None if reference is None else reference[theirs])
+            value, gradient = dense.value, dense.gradient
+            weights = part.weights[found] if dense.weight is None else part.weights[found] * dense.weight
+            if dense.weight is not None:
+                plan.record(f"weight/{part.name}", start, rows, dense.weight, stop - start)
             plan.record(f"loss/{part.name}", start, rows, value, stop - start)
             plan.record(
                 "teacher_logprobs", start, rows, target[theirs].gather(-1, plan.targets[start:stop][rows][:, None])[:, 0], stop - start
@@ -179,29 +180,3 @@ def entropy(logprobs: Tensor, probs: Tensor) -> Tensor:
     if bool(found.isnan().any()):  # a masked vocabulary: 0 · −inf
         found = -(probs * logprobs).masked_fill_(probs == 0, 0.0).sum(-1)
     return found
-
-
-def divergence_parameters(term: DivergenceTerm) -> dict[str, float]:
-    """The parameters of a term's divergence."""
-    return {"beta": term.beta} if term.divergence == "jsd" else {}
-
-
-def sampled_loss(term: Term, student_logprobs: Tensor, streams: Mapping[str, Tensor], advantages: Tensor | None) -> dict[str, Tensor]:
-    """Per-token ``loss`` of a sampled-token term, [n], and what else it measured."""
-    if isinstance(term, SupervisedTerm):
-        return {"loss": supervised(student_logprobs)}
-    if isinstance(term, KLTerm):
-        return {"loss": kl_estimate(term.estimator, student_logprobs, streams["teacher" if term.against == "teacher" else "ref"])}
-    assert isinstance(term, PolicyGradientTerm)
-    assert advantages is not None
-    old = streams["old"]
-    result = policy_gradient(
-        student_logprobs,
-        advantages,
-        old_logprobs=torch.where(old.isnan(), student_logprobs.detach(), old),
-        ppo_clip=term.ppo_clip,
-        rollout_logprobs=streams["rollout"] if term.mismatch_cap is not None else None,
-        mismatch_cap=term.mismatch_cap,
-    )
-    measured = {"loss": result.loss, "ratio": result.ratio, "clipped": result.clipped}
-    return measured if term.mismatch_cap is None else {**measured, "mismatch": result.mismatch}

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,10 @@ from agentdistill.learner.adapters import Reference, add_lora, save_lora
 from agentdistill.learner.device import Precision, resolve_autocast, set_threads
 from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
-from agentdistill.learner.packing import MicroBatch, pack
+from agentdistill.learner.packing import Index, MicroBatch, pack
 from agentdistill.learner.plan import make_plan
 from agentdistill.learner.ratios import samples_of, wanted, with_sequence_ratios
+from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
 from agentdistill.learner.scoring import flat_hidden, score_streams
 from agentdistill.policy import resolve_device
@@ -283,10 +285,26 @@ class Learner:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             for number, micro in enumerate(micro_batches):
                 torch.manual_seed((self.updates << 20) + number)  # dropout depends on the update alone, so that a resumed run repeats it
-                plan = make_plan(micro, terms, step, dense, head=self.head, precision=self.precision, chunk=self.config.chunk_tokens)
+                plan = make_plan(
+                    micro,
+                    terms,
+                    step,
+                    dense,
+                    head=self.head,
+                    precision=self.precision,
+                    chunk=self.config.chunk_tokens,
+                    reference=None if self.reference is None else partial(self._reference_target, micro),
+                )
                 token_losses(plan, flat_hidden(self.model, micro, self.precision)).backward()  # type: ignore[no-untyped-call]  # torch
                 measured.append(Measured(micro=micro, arrays=plan.to_host()))
         return measured
+
+    @torch.no_grad()
+    def _reference_target(self, micro: MicroBatch, index: Index) -> ReferenceTarget:
+        """The reference's distributions at the positions ``index`` of a micro-batch, formed a chunk at a time."""
+        with self.as_it_began() as model:
+            states = flat_hidden(model, micro, self.precision)[torch.as_tensor(index, device=self.device)]
+            return ReferenceTarget(Head.of(model, self.head.rows), states, self.precision.product_dtype)
 
     def _scores(self, model: nn.Module, samples: Sequence[Sample], entropy: bool) -> list[dict[str, FloatArray]]:
         return score_streams(

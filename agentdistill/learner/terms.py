@@ -16,7 +16,8 @@ from agentdistill.config.schedule import at
 from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, SupervisedTerm, Term
 from agentdistill.config.terms import Measure, Target
 from agentdistill.config.weights import DenseWeight, TeachabilityWeight
-from agentdistill.losses import bridge, geometric, kl_estimate, pathwise, policy_gradient, skew, supervised, top_pathwise
+from agentdistill.losses import bridge, geometric, kl_estimate, pathwise, policy_gradient, skew, supervised
+from agentdistill.losses.gradients import top_pathwise
 from agentdistill.losses.support import remainder
 
 

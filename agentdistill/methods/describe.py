@@ -64,8 +64,7 @@ def term_formula(term: Term) -> str:
 
 def divergence_name(measure: Measure) -> str:
     """Name and parameters, with the defaults of those that are not set."""
-    defaults = {name: parameter.default for name, parameter in lookup(measure.divergence).defaults.items()}
-    values: Mapping[str, float | Schedule] = {**defaults, **measure.parameters()}
+    values: Mapping[str, float | Schedule] = {**lookup(measure.divergence).defaults, **measure.parameters()}
     told = ", ".join(f"{name}={number(value)}" for name, value in values.items())
     return f"{measure.divergence}[{told}]" if told else measure.divergence
 

@@ -154,10 +154,19 @@ class TeacherSignal(Measure):
     """λ of ln u = λ(ln p − ln ref) − (ln q − ln ref). G-OPD, arXiv 2602.12125. ``None``: 1, and no reference is needed."""
     floor: float | None = Field(default=None, gt=0, lt=1)
     """λ of max(ln u, ln λ/(1 − λ)). REOPOLD, arXiv 2603.11137."""
-    baseline: Literal["none", "batch", "batch_std"] = "none"
-    """Minus the mean over the batch's tokens, or whitened."""
+    future: Literal["sampled", "full"] = "sampled"
+    """What later tokens cost: f(u_s) of the sampled one, or D_f over the whole vocabulary, which has the same mean and less variance and
+    needs a white-box teacher."""
+    baseline: Literal["none", "batch", "batch_std", "group", "closed_form"] = "none"
+    """Minus the mean over the batch's tokens; whitened; minus the mean of the siblings' episodes; or minus E_q[A_f] at each position, which
+    needs a white-box teacher (vOPD, arXiv 2605.07865)."""
     weights: tuple[TokenWeight, ...] = ()
     """Of the teacher's part alone."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether it needs the teacher's whole distributions."""
+        return self.future == "full" or self.baseline == "closed_form"
 
 
 class Mismatch(Settings):

@@ -17,13 +17,10 @@ from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTer
 from agentdistill.config.schedule import at
 from agentdistill.credit.advantages import Advantages, policy_gradient_credit
 from agentdistill.credit.tokens import Tokens, Values
+from agentdistill.credit.verdict import is_right
 from agentdistill.credit.weighing import weigh
 from agentdistill.errors import AlignmentError
 from agentdistill.types import AUTHORS, BoolArray, Episode, EpisodeGroup, FloatArray, Sample
-
-FULL_RETURN = 1.0
-"""Return of an episode that did all it could; ``episodes=wrong`` means below it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class CreditReport:
@@ -66,7 +63,7 @@ def assign(
         weights = weigh(tokens, term.token_weights, step, special_ids=special_ids)
         credit = None
         if isinstance(term, PolicyGradientTerm):
-            credit = policy_gradient_credit(tokens, groups, term, step, special_ids=special_ids)
+            credit = policy_gradient_credit(tokens, groups, name, term, step, special_ids=special_ids)
             metrics.update(credit.metrics)
             weights = weights * credit.counted
         if term.token_weights:
@@ -99,8 +96,7 @@ def _mask(sample: Sample, episode: Episode, term: Term, step: int) -> BoolArray:
     student = sample.author == AUTHORS.index("student")
     mask = {"student": student, "data": sample.sampled & ~student, "all": sample.sampled}[term.tokens]
     if term.episodes != "all":
-        right = episode.success if episode.success is not None else episode.reward >= FULL_RETURN
-        mask = mask & np.bool_(right == (term.episodes == "right"))
+        mask = mask & np.bool_(is_right(episode) == (term.episodes == "right"))
     if sample.reviewed is not None and _only_hears_the_teacher(term, step):
         mask = mask & sample.reviewed
     return np.asarray(mask, np.bool_)

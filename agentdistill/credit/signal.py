@@ -1,6 +1,6 @@
 """S_t: what the teacher's opinion of a sampled token is worth as an advantage.
 
-    ln u ──clip, floor──> A_f(u) − A_f(1) − Σ_{s>t} discount(t, s) · f(u_s) ──weights──> ──baseline──> S
+    ln u ──clip, floor──> A_f(u) − A_f(1) − Σ_{s>t} discount(t, s) · f(u_s) ──weights, baseline──> S
 
 ∇D_f(p‖q) = −E_q[A_f(u) ∇ln q] with A_f(u) = u f′(u) − f(u), to which any constant may be added: its value at u = 1 is taken off, so that a
 token on which both agree has none. For reverse KL S is the log-ratio itself. Credit for what comes later is −f, and not A_f; the two are
@@ -10,16 +10,18 @@ second look by temporal credit, arXiv 2606.22793).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from agentdistill.config.schema import PolicyGradientTerm, at
 from agentdistill.config.terms import TeacherSignal
-from agentdistill.credit.teacher_credit import temporal_credit, whiten
+from agentdistill.credit.returns import whitened
+from agentdistill.credit.teacher_credit import subtract_group_baseline, temporal_credit
 from agentdistill.credit.tokens import Tokens, Values
 from agentdistill.losses import sampled_divergence, score_advantage
+from agentdistill.types import EpisodeGroup
 
 
 def log_ratio(tokens: Tokens, *, extrapolation: float | None = None, clip: float | None = None) -> Values:
@@ -45,27 +47,37 @@ def student_logprobs(tokens: Tokens) -> Values:
     return tokens.gather(streams, "log-probabilities at sampling")
 
 
-def teacher_signal(tokens: Tokens, term: PolicyGradientTerm, weigh: Callable[[Tokens, Values], Values]) -> Values:
-    """S of every token, [n], before its coefficient.
+def heard_log_ratio(tokens: Tokens, term: PolicyGradientTerm) -> Values:
+    """ln u as ``term`` hears it, [n]: extrapolated and clipped as it says, without its floor."""
+    extrapolation = None if term.signal.extrapolation is None else at(term.signal.extrapolation, 0)
+    return log_ratio(tokens, extrapolation=extrapolation, clip=term.teacher_clip)
+
+
+def teacher_signal(
+    tokens: Tokens, name: str, term: PolicyGradientTerm, groups: Sequence[EpisodeGroup], weigh: Callable[[Tokens], Values]
+) -> Values:
+    """S of every token, [n], before its coefficient; 0 where the teacher has no opinion.
 
     Args:
-        weigh: (tokens, ln u) -> the product of ``signal.weights``, [n].
+        weigh: the product of ``signal.weights``, [n].
     """
-    signal = term.signal
-    extrapolation = None if signal.extrapolation is None else at(signal.extrapolation, 0)
-    ratio = log_ratio(tokens, extrapolation=extrapolation, clip=term.teacher_clip)
-    if signal.floor is not None:
-        ratio = np.maximum(ratio, np.log(signal.floor) / (1 - signal.floor))
-    found = _credited(tokens, signal, ratio) * weigh(tokens, ratio)
-    if signal.baseline == "none" or not len(found):
-        return found
-    return whiten(found) if signal.baseline == "batch_std" else found - found.mean()
+    found = np.zeros(len(tokens))
+    heard = tokens.where([sample.reviewed for sample in tokens.samples])
+    some = tokens.take(heard)
+    if len(some):
+        values = _credited(some, name, term.signal, heard_log_ratio(some, term)) * weigh(some)
+        found[heard] = _less_baseline(some, name, term.signal, values, groups)
+    return found
 
 
-def _credited(tokens: Tokens, signal: TeacherSignal, ratio: Values) -> Values:
+def _credited(tokens: Tokens, name: str, signal: TeacherSignal, ratio: Values) -> Values:
     if signal.form == "imitation":
         return np.ones(len(ratio))
+    if signal.floor is not None:
+        ratio = np.maximum(ratio, np.log(signal.floor) / (1 - signal.floor))
     immediate, cost = _parts(tokens, signal, ratio)
+    if signal.future == "full":
+        cost = tokens.gather([sample.divergences.get(name) for sample in tokens.samples], "the divergence over the whole vocabulary")
     if signal.form == "minillm":
         immediate = np.zeros_like(ratio)
     if signal.gamma_token == 0 and signal.gamma_turn == 0:
@@ -76,7 +88,7 @@ def _credited(tokens: Tokens, signal: TeacherSignal, ratio: Values) -> Values:
             immediate[here], cost[here], turn[here], gamma_token=signal.gamma_token, gamma_turn=signal.gamma_turn
         )
         if signal.form == "minillm":
-            found[here] /= np.arange(here.stop - here.start, 0, -1)
+            found[here] /= np.maximum(np.arange(here.stop - here.start - 1, -1, -1), 1)
     return found
 
 
@@ -85,6 +97,30 @@ def _parts(tokens: Tokens, signal: TeacherSignal, ratio: Values) -> tuple[Values
     log_u = torch.from_numpy(ratio)
     parameters = {name: at(value, 0) for name, value in signal.parameters().items()}
     student = torch.from_numpy(student_logprobs(tokens))
-    both = score_advantage(signal.divergence, torch.stack([log_u, torch.zeros_like(log_u)]), student_logprobs=student, **parameters)
+    immediate = score_advantage(signal.divergence, log_u, student_logprobs=student, **parameters)
+    level = score_advantage(signal.divergence, torch.zeros_like(log_u), student_logprobs=student, **parameters)
     cost = sampled_divergence(signal.divergence, log_u, student_logprobs=student, **parameters)
-    return (both[0] - both[1]).numpy(), cost.numpy()
+    return (immediate - level).numpy(), cost.numpy()
+
+
+def _less_baseline(tokens: Tokens, name: str, signal: TeacherSignal, values: Values, groups: Sequence[EpisodeGroup]) -> Values:
+    if signal.baseline == "batch":
+        return np.asarray(values - values.mean())
+    if signal.baseline == "batch_std":
+        return whitened(values)
+    if signal.baseline == "closed_form":
+        means = [sample.expected_advantages.get(name) for sample in tokens.samples]
+        return np.asarray(values - tokens.gather(means, "the mean of the teacher's signal over the vocabulary"))
+    return _less_siblings(tokens, values, groups) if signal.baseline == "group" else values
+
+
+def _less_siblings(tokens: Tokens, values: Values, groups: Sequence[EpisodeGroup]) -> Values:
+    """Minus the mean of the other episodes of the group."""
+    where = dict(tokens.by_episode())
+    found = np.zeros_like(values)
+    for group in groups:
+        mine = [where[episode.id] for episode in group.trainable if episode.id in where]
+        signals = [values[here] for here in mine]
+        for here, less in zip(mine, subtract_group_baseline(signals, [np.ones(len(each), np.bool_) for each in signals]), strict=True):
+            found[here] = less
+    return found

@@ -10,7 +10,7 @@ segments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,19 @@ class Tokens:
             if values is None or np.isnan(values).any():
                 raise AlignmentError(f"a term needs {what}, which some tokens of episode {self.samples[row].episode!r} lack")
             found[here] = values
+        return found
+
+    def take(self, kept: BoolArray) -> Tokens:
+        """The tokens where ``kept``, [n]."""
+        return replace(self, row=self.row[kept], column=self.column[kept], episode=self.episode[kept])
+
+    def where(self, flags: Sequence[BoolArray | None]) -> BoolArray:
+        """One flag a position of each sample into [n]; ``None``: true everywhere."""
+        found = np.ones(len(self), np.bool_)
+        for row in np.unique(self.row):
+            if (flag := flags[row]) is not None:
+                here = self.row == row
+                found[here] = flag[self.column[here]]
         return found
 
     @property

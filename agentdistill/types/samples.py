@@ -45,6 +45,10 @@ class Sample:
     teacher_logprobs: FloatArray | None = None
     entropy: FloatArray | None = None
     """−Σ q ln q of the student at each sampled token, nats. ``None``: nothing needs it."""
+    divergences: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Per policy-gradient component whose signal wants it: D of teacher and student over the whole vocabulary at each sampled token."""
+    expected_advantages: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Likewise E_q A, the mean of the teacher's signal over what might have been sampled instead."""
     reviewed: BoolArray | None = None
     """Where the teacher has an opinion: a privileged one has none in turns where there was nothing to tell it. ``None``: everywhere."""
     masks: Mapping[str, BoolArray] = field(default_factory=dict)
@@ -74,7 +78,7 @@ class Sample:
         for name in ("entropy", "reviewed"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value
-        for name in ("masks", "weights", "advantages", "kappas", "advantage_parts"):
+        for name in ("divergences", "expected_advantages", "masks", "weights", "advantages", "kappas", "advantage_parts"):
             found.update({f"{name}/{key}": value for key, value in getattr(self, name).items()})
         return found
 

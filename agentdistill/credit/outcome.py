@@ -52,7 +52,7 @@ def group_advantages(returns: Sequence[float], baseline: Baseline) -> FloatArray
     return np.asarray(centred / scales[baseline], np.float64)
 
 
-def batch_advantages(returns: Sequence[float], counts: Sequence[int] | None = None) -> FloatArray:
+def batch_advantages(returns: Sequence[float] | FloatArray, counts: Sequence[int] | None = None) -> FloatArray:
     """(R − mean) / std over the whole batch, whatever group an episode is of: [N].
 
     "REINFORCE++: Stabilizing Critic-Free Policy Optimization with Global Advantage Normalization", Hu et al., arXiv 2501.03262. Mean and

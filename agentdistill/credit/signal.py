@@ -17,8 +17,7 @@ import torch
 
 from agentdistill.config.schema import PolicyGradientTerm, at
 from agentdistill.config.terms import TeacherSignal
-from agentdistill.credit.returns import whitened
-from agentdistill.credit.teacher_credit import subtract_group_baseline, temporal_credit
+from agentdistill.credit.teacher_credit import subtract_group_baseline, temporal_credit, whiten
 from agentdistill.credit.tokens import Tokens, Values
 from agentdistill.losses import sampled_divergence, score_advantage
 from agentdistill.types import EpisodeGroup
@@ -107,7 +106,7 @@ def _less_baseline(tokens: Tokens, name: str, signal: TeacherSignal, values: Val
     if signal.baseline == "batch":
         return np.asarray(values - values.mean())
     if signal.baseline == "batch_std":
-        return whitened(values)
+        return whiten(values, np.ones(len(values), np.bool_))
     if signal.baseline == "closed_form":
         means = [sample.expected_advantages.get(name) for sample in tokens.samples]
         return np.asarray(values - tokens.gather(means, "the mean of the teacher's signal over the vocabulary"))

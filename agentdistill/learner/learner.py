@@ -35,6 +35,7 @@ from agentdistill.learner.ratios import samples_of, wanted, with_sequence_ratios
 from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
 from agentdistill.learner.scoring import flat_hidden, score_streams
+from agentdistill.learner.signals import dense_signals, dense_terms
 from agentdistill.policy import resolve_device
 from agentdistill.types import FloatArray, Sample
 
@@ -144,6 +145,20 @@ class Learner:
             replace(sample, **{fields[name]: stream for name, stream in found.items()})
             for sample, found in zip(samples, self.streams(samples, want), strict=True)
         ]
+
+    def score_signals(self, samples: Sequence[Sample], terms: Mapping[str, Term], dense: DenseTeacher) -> list[Sample]:
+        """The samples with what the teacher signals of policy-gradient terms need of whole distributions; see
+        :func:`agentdistill.learner.signals.dense_signals`."""
+        return dense_signals(
+            self.model,
+            samples,
+            dense_terms(terms),
+            dense,
+            head=self.head,
+            micro_batch_tokens=self.config.micro_batch_tokens,
+            chunk_tokens=self.config.chunk_tokens,
+            precision=self.precision,
+        )
 
     def pack(self, samples: Sequence[Sample], terms: Mapping[str, Term], step: int) -> list[MicroBatch]:
         """Cut a whole batch into micro-batches; see :func:`agentdistill.learner.packing.pack`."""

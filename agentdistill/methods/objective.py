@@ -71,10 +71,12 @@ def needs_of(config: MethodConfig) -> Needs:
     terms = config.terms.values()
     gradients = [term for term in terms if isinstance(term, PolicyGradientTerm)]
     extrapolated = any(term.signal.extrapolation is not None and _reads_teacher_logprobs(term) for term in gradients)
+    dense_signals = any(term.signal.dense and not is_zero(term.teacher) for term in gradients)
     reference_logprobs = extrapolated or any(isinstance(term, KLTerm) and term.against == "reference" for term in terms)
     return Needs(
         teacher_logprobs=any(_reads_teacher_logprobs(term) for term in terms),
-        teacher_dense=any(isinstance(term, DivergenceTerm) for term in terms),
+        teacher_dense=dense_signals or any(isinstance(term, DivergenceTerm) for term in terms),
+        dense_signals=dense_signals,
         reference=reference_logprobs or any(isinstance(term, DivergenceTerm) and term.target.kind == "geometric" for term in terms),
         reference_logprobs=reference_logprobs,
         old_logprobs=any(

@@ -19,6 +19,8 @@ class Needs:
     """The teacher's log-probability of each sampled token (review before the update)."""
     teacher_dense: bool = False
     """The teacher's whole distribution (a white-box teacher with the student's vocabulary)."""
+    dense_signals: bool = False
+    """It is wanted before the update too, for the signal of a policy gradient."""
     reference: bool = False
     """The student as it was before training."""
     reference_logprobs: bool = False

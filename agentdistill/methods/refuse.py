@@ -75,10 +75,10 @@ def _refuse_dead_policy_gradient(where: str, term: PolicyGradientTerm, config: M
         )
     if term.tokens != "student":
         raise ConfigError(f"{where}.tokens={term.tokens!r}: a policy gradient needs tokens that the student sampled; use 'student'")
-    _refuse_deaf_combination(where, term)
+    _refuse_deaf_combination(where, term, config)
 
 
-def _refuse_deaf_combination(where: str, term: PolicyGradientTerm) -> None:
+def _refuse_deaf_combination(where: str, term: PolicyGradientTerm, config: MethodConfig) -> None:
     """Gates, scales, routes and signals that have nothing to act on."""
     combine = term.combine
     silent = {part for part in ("outcome", "critic", "teacher") if is_zero(getattr(term, part))}
@@ -106,6 +106,13 @@ def _refuse_deaf_combination(where: str, term: PolicyGradientTerm) -> None:
             f"{where}.signal.form=imitation is 1 at every token, so that the teacher is not heard at all; "
             f"set {where}.combine={{mode: gate, by: sigmoid}} or form=score"
         )
+    if signal.baseline == "closed_form" and (signal.form != "score" or signal.extrapolation is not None or signal.floor is not None):
+        raise ConfigError(
+            f"{where}.signal.baseline=closed_form is the mean of A_f(u) itself, and form, extrapolation or floor make something else of it; "
+            "leave those out or choose another baseline"
+        )
+    if signal.baseline == "group" and config.group_size < 2:
+        raise ConfigError(f"{where}.signal.baseline=group compares with siblings, and method.group_size is {config.group_size}; raise it")
     if signal.form == "minillm" and not (signal.gamma_token or signal.gamma_turn):
         raise ConfigError(f"{where}.signal.form=minillm counts what is to come, which is discounted by 0; set {where}.signal.gamma_token")
 

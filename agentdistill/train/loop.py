@@ -54,7 +54,7 @@ def one_step(parts: Parts, step: int, record: StepRecord) -> None:
         feedback = parts.review(groups)
         record.reviewed(feedback)
     with record.beat("score"):
-        rows = parts.score(groups, feedback)
+        rows = parts.score(step, groups, feedback)
     with record.beat("credit"):
         credit = parts.method.credit(rows, groups, step)
         record.credited(credit)

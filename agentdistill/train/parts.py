@@ -66,7 +66,7 @@ class Parts:
         episodes = [episode for group in groups for episode in group.trainable if episode.turns]
         return {feedback.episode: feedback for feedback in self.teacher.review(episodes)}
 
-    def score(self, groups: Sequence[EpisodeGroup], feedback: Mapping[str, Feedback]) -> list[Sample]:
+    def score(self, step: int, groups: Sequence[EpisodeGroup], feedback: Mapping[str, Feedback]) -> list[Sample]:
         """Rows of all episodes that may train, with the trainer's own log-probabilities where something needs them."""
         episodes = [episode for group in groups for episode in group.episodes if self.may_train(episode)]
         told = self.teacher.prepare(episodes) if isinstance(self.teacher, PrivilegedTeacher) else None
@@ -78,7 +78,11 @@ class Parts:
             "entropy": needs.entropy,
         }
         want = [name for name, needed in wanted.items() if needed]
-        return self.learner.score(samples, want) if want else samples
+        if want:
+            samples = self.learner.score(samples, want)
+        if needs.dense_signals and self.dense_teacher is not None:
+            samples = self.learner.score_signals(samples, self.method.terms_at(step), self.dense_teacher)
+        return samples
 
     def may_train(self, episode: Episode) -> bool:
         """The student's own episodes may, those of others where the method does not leave them out for having failed."""

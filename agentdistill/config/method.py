@@ -8,15 +8,16 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from agentdistill.config.base import Settings
-from agentdistill.config.schedule import Schedule, State, at
+from agentdistill.config.schedule import Coefficient, Schedule, State, at
 from agentdistill.config.terms import Term
-from agentdistill.types import PluginConfig
+from agentdistill.types import Author, PluginConfig
 
 
 class SamplerConfig(Settings):
-    """Who plays. The shares are probabilities per task and sum to one."""
+    """Who plays. The shares are probabilities per task and sum to one; where the student's follows a schedule, expert and teacher share the
+    rest in proportion."""
 
-    student: float = Field(default=1.0, ge=0, le=1)
+    student: Coefficient = 1.0
     expert: float = Field(default=0.0, ge=0, le=1)
     """The environment's scripted expert."""
     teacher: float = Field(default=0.0, ge=0, le=1)
@@ -27,10 +28,23 @@ class SamplerConfig(Settings):
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
+        if isinstance(self.student, Schedule):
+            if self.expert + self.teacher == 0:
+                raise ValueError("the student's share follows a schedule, and nobody plays the rest; set expert or teacher above 0")
+            return self
+        if not 0 <= self.student <= 1:
+            raise ValueError(f"student={self.student:g} is no share; it must be within [0, 1]")
         total = self.student + self.expert + self.teacher
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the shares of student, expert and teacher sum to {total:g}, not 1")
         return self
+
+
+    def shares(self, student: float) -> dict[Author, float]:
+        """Who plays with what probability, where the student's is ``student``."""
+        student = min(max(student, 0.0), 1.0)
+        rest = (1 - student) / ((self.expert + self.teacher) or 1.0)
+        return {"student": student, "expert": self.expert * rest, "teacher": self.teacher * rest}
 
 
 class MethodConfig(PluginConfig):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentdistill.config.method import resolved, schedules
-from agentdistill.config.schedule import Adaptive, State, is_zero
+from agentdistill.config.schedule import Adaptive, Schedule, State, at, is_zero
 from agentdistill.config.schema import DivergenceTerm, KLTerm, MethodConfig, PolicyGradientTerm, Term
 from agentdistill.credit import CreditReport, assign
 from agentdistill.methods.protocol import Needs
@@ -31,39 +31,51 @@ class Objective:
         self.terms: Mapping[str, Term] = config.terms
         self.group_size = config.group_size
         sampler = config.sampler
-        shares: dict[Author, float] = {"student": sampler.student, "expert": sampler.expert, "teacher": sampler.teacher}
-        self.shares = {author: share for author, share in shares.items() if share > 0}
+        players: dict[Author, bool] = {
+            "student": not is_zero(sampler.student),
+            "expert": sampler.expert > 0,
+            "teacher": sampler.teacher > 0,
+        }
+        self.players = tuple(author for author, plays in players.items() if plays)
         self.demonstrations = sampler.demonstrations
         self.only_successes = sampler.only_successes
         self.special_ids: frozenset[int] = frozenset()
         refuse_dead_terms(config)
         self.needs = needs_of(config)
-        self._states: dict[str, dict[str, State]] = {
-            name: {path: each.begin() for path, each in schedules(term).items() if isinstance(each, Adaptive)}
-            for name, term in self.terms.items()
-        }
+        self._adaptive = {path: each for path, each in _all_schedules(config).items() if isinstance(each, Adaptive)}
+        self._states: dict[str, State] = {path: each.begin() for path, each in self._adaptive.items()}
 
     def terms_at(self, step: int) -> dict[str, Term]:
         """The terms with every coefficient as a number."""
-        return {name: resolved(term, step, self._states[name]) for name, term in self.terms.items()}
+        return {name: resolved(term, step, self._states, f"terms.{name}.") for name, term in self.terms.items()}
+
+    def shares_at(self, step: int) -> dict[Author, float]:
+        """Probability of each player to play a task."""
+        shares = self.config.sampler.shares(at(self.config.sampler.student, step, self._states.get("sampler.student")))
+        return {author: shares[author] for author in self.players}
 
     def credit(self, samples: Sequence[Sample], groups: Sequence[EpisodeGroup], step: int) -> CreditReport:
         return assign(samples, groups, self.terms_at(step), step, special_ids=self.special_ids)
 
     def observe(self, metrics: Mapping[str, float]) -> None:
         """Hear the figures of a step: schedules that answer to them move."""
-        for name, term in self.terms.items():
-            found = schedules(term)
-            for path, state in self._states[name].items():
-                self._states[name][path] = found[path].observe(state, metrics)
+        self._states = {path: each.observe(self._states[path], metrics) for path, each in self._adaptive.items()}
 
     def state(self) -> dict[str, Any]:
         """JSON-able: where the schedules stand that answer to what they hear."""
-        return {name: dict(states) for name, states in self._states.items() if states}
+        return {path: dict(state) for path, state in self._states.items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        for name, states in state.items():
-            self._states[name].update(states)
+        """Go on where :meth:`state` was."""
+        self._states.update({path: dict(each) for path, each in state.items() if path in self._adaptive})
+
+
+def _all_schedules(config: MethodConfig) -> dict[str, Schedule]:
+    """Every schedule of a method, by dotted path."""
+    found = schedules(config.sampler, "sampler.")
+    for name, term in config.terms.items():
+        found |= schedules(term, f"terms.{name}.")
+    return found
 
 
 def needs_of(config: MethodConfig) -> Needs:

@@ -57,12 +57,17 @@ class Method(Protocol):
     terms: Mapping[str, Term]
     needs: Needs
     group_size: int
-    shares: dict[Author, float]
+    players: tuple[Author, ...]
+    """Who may play."""
     demonstrations: int | None
     """Tasks for expert and teacher come from a fixed set of this many. ``None``: fresh ones."""
     only_successes: bool
     special_ids: frozenset[int]
     """The tokenizer's special tokens, which whoever has a tokenizer fills in."""
+
+    def shares_at(self, step: int) -> dict[Author, float]:
+        """Probability of each player to play a task; 0-based ``step``."""
+        ...
 
     def terms_at(self, step: int) -> Mapping[str, Term]:
         """``terms`` with every coefficient as a number; 0-based ``step``."""

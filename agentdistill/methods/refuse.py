@@ -120,7 +120,7 @@ def _refuse_deaf_combination(where: str, term: PolicyGradientTerm, config: Metho
 def _refuse_tokens_nobody_plays(where: str, term: Term, config: MethodConfig) -> None:
     sampler = config.sampler
     data = sampler.expert + sampler.teacher
-    if term.tokens == "student" and sampler.student == 0:
+    if term.tokens == "student" and is_zero(sampler.student):
         raise ConfigError(f"{where} trains on the student's tokens, but method.sampler.student is 0; raise it or set {where}.tokens=data")
     if term.tokens == "data" and data == 0:
         raise ConfigError(f"{where} trains on data, but nobody makes any; set method.sampler.expert or method.sampler.teacher")

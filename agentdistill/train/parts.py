@@ -40,14 +40,15 @@ class Parts:
 
     def play(self, step: int, tasks: Sequence[Task]) -> list[EpisodeGroup]:
         """One group of episodes a task, in the order of the tasks."""
-        plays = plan(tasks, seed=self.config.seed, kind="train", step=step, group_size=self.method.group_size, shares=self.method.shares)
+        shares = self.method.shares_at(step)
+        plays = plan(tasks, seed=self.config.seed, kind="train", step=step, group_size=self.method.group_size, shares=shares)
         replayed = {} if self.method.demonstrations is None else self._replayed(plays, step, self.method.demonstrations)
         played = {each.id: each for each in play([each for each in plays if each.id not in replayed], self.players)} | replayed
         return grouped([played[each.id] for each in plays])
 
     def _replayed(self, plays: Sequence[Play], step: int, count: int) -> dict[str, Episode]:
         """The plays of data, each answered by an episode of the fixed set, which is gone through in order from step to step."""
-        authors = [author for author in self.method.shares if author != "student"]
+        authors = [author for author in self.method.players if author != "student"]
         if not self.demonstrations:  # all in one go, so that a run that resumes makes the same ones
             planned = plan(cursor(self.tasks, self.config.seed, 0, count), seed=self.config.seed, kind="demonstration", step=0)
             for author in authors:

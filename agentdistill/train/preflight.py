@@ -116,7 +116,7 @@ def _size(bytes: int) -> str:
 
 
 def _method(config: TrainConfig, method: Method) -> list[tuple[str, str]]:
-    shares = ", ".join(f"{author} {share:g}" for author, share in method.shares.items())
+    shares = ", ".join(f"{author} {share:g}" for author, share in method.shares_at(0).items())
     terms = ", ".join(f"{name} ({term.kind})" for name, term in method.terms.items())
     return [("method", f"{config.method.name}: {config.method.title}"), ("who plays", shares), ("terms", terms)]
 

@@ -73,10 +73,9 @@ class Mixture:
             _same_shape(teacher_logits, other, "logits of another teacher")
         with torch.no_grad():
             teachers = [_logprobs(logits) for logits in (teacher_logits, *self.others)]
-            speaks = [~each.amax(-1, keepdim=True).isneginf() for each in teachers]
-            total = sum(weight * each.to(teachers[0].dtype) for weight, each in zip(self.weights, speaks, strict=True))
-            assert isinstance(total, Tensor)
-            shares = [weight * each / total.clamp_min(1e-30) for weight, each in zip(self.weights, speaks, strict=True)]
+            speaks = [(~each.amax(-1, keepdim=True).isneginf()).to(each.dtype) for each in teachers]
+            heard = torch.stack([weight * each for weight, each in zip(self.weights, speaks, strict=True)])
+            shares = list(heard / heard.sum(0).clamp_min(1e-30))
             return _weighted_sum(teachers, shares) if self.kind == "arithmetic" else _power_mean(teachers, shares)
 
 

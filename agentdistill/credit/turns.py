@@ -49,8 +49,9 @@ def turn_advantages(
       itself included, then summed with γ. Biased; see "Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Reward Design", Wei et
       al., arXiv 2505.11821, for the method that it is taken from.
 
-    On the three-turn world of the tests, groups of 2, the largest error of the mean and its cosine with the gradient: ``none`` and ``group``
-    0 and 1 (``group`` with 9 % less second moment), ``group_std`` .130 and .997, ``per_index`` .126 and .906, its means alone .254 and .925.
+    On the three-turn world of the tests, in groups of 2, the largest error of the mean and its cosine with the gradient are 0 and 1 for
+    ``none`` and for ``group`` (which has 9 % less second moment), .130 and .997 for ``group_std``, .126 and .906 for ``per_index``, and
+    .254 and .925 for its means without the division.
 
     An episode alone in its group, or whose siblings have no reviewed turn, has advantage 0: nothing to compare with is not a success. Where
     no sibling can be heard at turn k, b_k is the mean of their reviewed turns at any index.

@@ -8,7 +8,7 @@ import numpy as np
 
 from agentdistill.config.schema import PolicyGradientTerm
 from agentdistill.credit.anchors import coverage, step_advantages
-from agentdistill.credit.belief import turn_beliefs
+from agentdistill.credit.belief import belief_advantages, group_prior, turn_evidence
 from agentdistill.credit.signal import heard_log_ratio
 from agentdistill.credit.tokens import Tokens, Values
 from agentdistill.credit.turns import turn_advantages
@@ -30,7 +30,8 @@ def critic_advantages(tokens: Tokens, groups: Sequence[EpisodeGroup], term: Poli
             if episode.id in where:
                 found[where[episode.id]] = of_turns[turns[where[episode.id]]]
     if term.critic_signal.kind == "anchors":
-        metrics["credit/anchors/coverage"] = coverage([_visits(episode) for group in groups for episode in group.trainable])
+        shares = [coverage([_visits(episode) for episode in group.trainable]) for group in groups if group.trainable]
+        metrics["credit/anchors/coverage"] = float(np.mean(shares)) if shares else 0.0
     return found
 
 
@@ -51,14 +52,13 @@ def _visits(episode: Episode) -> list[tuple[str | None, str | None, float]]:
 
 def _beliefs(tokens: Tokens, where: dict[str, slice], siblings: Sequence[Episode], term: PolicyGradientTerm) -> list[Values]:
     """Increments of the belief in success; the belief before the first turn is the group's mean."""
-    before = float(np.mean([is_right(episode) for episode in siblings])) if siblings else 0.0
+    outcomes = [float(is_right(episode)) for episode in siblings]
+    heard = tokens.where([sample.reviewed for sample in tokens.samples])
+    ratio = np.zeros(len(tokens))
+    ratio[heard] = heard_log_ratio(tokens.take(heard), term)
     found = []
-    for episode in siblings:
-        evidence = np.zeros(len(episode.turns))
-        if episode.id in where:
-            here = np.zeros(len(tokens), np.bool_)
-            here[where[episode.id]] = True
-            mine = tokens.take(here & tokens.where([sample.reviewed for sample in tokens.samples]))
-            np.add.at(evidence, mine.turn, heard_log_ratio(mine, term))
-        found.append(turn_beliefs(evidence, outcome=float(is_right(episode)), before=before))
+    for episode, outcome in zip(siblings, outcomes, strict=True):
+        here = where.get(episode.id, slice(0, 0))
+        evidence = turn_evidence(ratio[here], tokens.turn[here], heard[here], len(episode.turns))
+        found.append(belief_advantages(evidence, outcome, group_prior(outcomes)))
     return found

@@ -29,7 +29,7 @@ def rise(gap: float, distance: Tensor) -> Tensor:
 
 def box_cox(log_ratio: Tensor, power: float) -> Tensor:
     """(u^power − 1) / power from ln u; ln u where the power vanishes."""
-    return log_ratio if abs(power) < VANISHING else torch.expm1(log_ratio * power) / power
+    return log_ratio.clone() if abs(power) < VANISHING else torch.expm1(log_ratio * power) / power
 
 
 def alpha_beta_pull(
@@ -113,7 +113,7 @@ def _second_difference(
         difference = torch.where(distance * span < 1, series, difference / max(span, VANISHING))
     else:
         difference.div_(span)
-    return top.mul_(difference).masked_fill_(log_ratio == 0, 0.0)
+    return top.mul(difference).masked_fill_((log_ratio == 0) | (top == 0), 0.0)  # 0 · overflow
 
 
 def _taylor(middle: Tensor, outer: Tensor, dtype: torch.dtype) -> Tensor:

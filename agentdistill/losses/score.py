@@ -36,23 +36,26 @@ def _mixture(log_ratio: Tensor, weight: float) -> Tensor:
     return torch.logaddexp(log_ratio + math.log(weight), torch.full_like(log_ratio, math.log1p(-weight)))
 
 
+def _share(log_ratio: Tensor, weight: float) -> Tensor:
+    """ln(u / (weight · u + 1 − weight)), which keeps its digits where u is large."""
+    return -_mixture(-log_ratio, 1 - weight)
+
+
 def _ratio_times(log_ratio: Tensor, factor: Tensor) -> Tensor:
     """u · factor, 0 where u is."""
     return (log_ratio.exp() * factor).masked_fill(log_ratio.exp() == 0, 0.0)
 
 
 def _skew_reverse_advantage(log_ratio: Tensor, *, alpha: float) -> Tensor:
-    mixture = _mixture(log_ratio, 1 - alpha)
-    return mixture - (log_ratio - mixture).exp() * (1 - alpha) if alpha else log_ratio - 1
+    return _mixture(log_ratio, 1 - alpha) - _share(log_ratio, 1 - alpha).exp() * (1 - alpha) if alpha else log_ratio - 1
 
 
 def _skew_value(log_ratio: Tensor, *, alpha: float) -> Tensor:
-    return _ratio_times(log_ratio, log_ratio - _mixture(log_ratio, alpha))
+    return _ratio_times(log_ratio, _share(log_ratio, alpha))
 
 
 def _jsd_value(log_ratio: Tensor, *, beta: float) -> Tensor:
-    mixture = _mixture(log_ratio, beta)
-    return beta * _ratio_times(log_ratio, log_ratio - mixture) - (1 - beta) * mixture
+    return beta * _ratio_times(log_ratio, _share(log_ratio, beta)) - (1 - beta) * _mixture(log_ratio, beta)
 
 
 def _todi(log_ratio: Tensor, forward: Tensor, backward: Tensor, beta: float) -> Tensor:
@@ -85,7 +88,7 @@ _ADVANTAGES: Mapping[str, Form] = {
     "chi2_neyman": lambda r: -2 * torch.expm1(-r),
     "hellinger": lambda r: 0.5 * torch.expm1(0.5 * r),
     "alpha": lambda r, *, alpha: box_cox(r, alpha),
-    "skew_kl": lambda r, *, alpha: (1 - alpha) * (r - _mixture(r, alpha)).exp(),
+    "skew_kl": lambda r, *, alpha: (1 - alpha) * _share(r, alpha).exp(),
     "skew_reverse_kl": _skew_reverse_advantage,
     "todi": _todi_advantage,
 }

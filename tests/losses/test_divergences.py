@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from .definitions import CASES, IDS, definition
 from torch import Tensor
 
 from agentdistill.errors import ConfigError, UsageError
 from agentdistill.losses import DIVERGENCES, divergence, pathwise
+
+from .definitions import CASES, IDS, definition
 
 INF = math.inf
 
@@ -361,7 +362,8 @@ def test_a_parameter_out_of_range_is_refused_in_words(name: str, key: str, bad: 
 def test_the_table_says_formula_paper_range_and_character_of_each() -> None:
     assert set(DIVERGENCES) == {name for name, _ in CASES}
     for entry in DIVERGENCES.values():
-        assert entry.formula and "arXiv" in entry.paper and entry.bounded and entry.character
+        assert "arXiv" in entry.paper
+        assert all((entry.formula, entry.bounded, entry.character))
         assert all(parameter.meaning and parameter.holds(parameter.default) for parameter in entry.takes.values())
         assert entry.parameters({}) == entry.defaults
 

@@ -36,7 +36,8 @@ def divergences() -> str:
 
     return table(
         {
-            "name": f"`{entry.name}`" + (f" ({', '.join(f'{key}={value:g}' for key, value in entry.defaults.items())})" if entry.takes else ""),
+            "name": f"`{entry.name}`"
+            + (f" ({', '.join(f'{key}={value:g}' for key, value in entry.defaults.items())})" if entry.takes else ""),
             "D(p, q)": entry.formula,
             "advantage A": entry.bounded,
             "character": entry.character,

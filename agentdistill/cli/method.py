@@ -69,7 +69,9 @@ def _show(name: str, as_json: bool) -> int:
     for sentence in needs_of(method).in_words().values() or ["nothing but the environment's outcomes"]:
         print(f"  {sentence}")
     if method.published_with:
-        told = " ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in method.published_with.items())
+        told = " ".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in method.published_with.items()
+        )
         print(f"\npublished with (not applied: they belong to the paper's models)\n  {told}")
     print("\nknobs that differ from the defaults (method.<key>=<value> sets them)")
     print("  " + OmegaConf.to_yaml(OmegaConf.create(knobs(method))).rstrip().replace("\n", "\n  "))

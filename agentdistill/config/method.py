@@ -39,7 +39,6 @@ class SamplerConfig(Settings):
             raise ValueError(f"the shares of student, expert and teacher sum to {total:g}, not 1")
         return self
 
-
     def shares(self, student: float) -> dict[Author, float]:
         """Who plays with what probability, where the student's is ``student``."""
         student = min(max(student, 0.0), 1.0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agentdistill.config.base import Settings
 
@@ -40,11 +40,19 @@ class FloorWeight(_Weight):
 
 
 class PositionWeight(_Weight):
-    """Fall with the token's place in its episode, counted over the student's tokens: 1 − i/horizon, or exp(−i/horizon)."""
+    """By the token's place i among the n of its episode: 1 + (end − 1) i/(n − 1), or 2^(−i/half_life). Arxiv 2605.21606."""
 
     kind: Literal["position"] = "position"
-    shape: Literal["linear", "exponential"] = "exponential"
-    horizon: float = Field(gt=0)
+    shape: Literal["linear", "exponential"] = "linear"
+    end: float = Field(default=0.0, ge=0)
+    half_life: float | None = Field(default=None, gt=0)
+    """Tokens; of ``exponential``, which needs it."""
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        if (self.shape == "exponential") != (self.half_life is not None):
+            raise ValueError("shape=exponential needs half_life=<tokens>, and only it does")
+        return self
 
 
 class PrefixImportanceWeight(_Weight):

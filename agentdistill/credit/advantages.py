@@ -51,7 +51,7 @@ class Advantages:
 
     @property
     def total(self) -> Values:
-        return np.sum(list(self.parts.values()), axis=0)
+        return np.asarray(np.sum(list(self.parts.values()), axis=0), np.float64)
 
 
 def policy_gradient_credit(
@@ -120,9 +120,7 @@ def _right(tokens: Tokens, groups: Sequence[EpisodeGroup]) -> Values:
     return np.array([float(verdicts[name]) for name in tokens.names])[tokens.episode]
 
 
-def _outcome(
-    tokens: Tokens, groups: Sequence[EpisodeGroup], term: PolicyGradientTerm, metrics: dict[str, float]
-) -> tuple[Values, Values]:
+def _outcome(tokens: Tokens, groups: Sequence[EpisodeGroup], term: PolicyGradientTerm, metrics: dict[str, float]) -> tuple[Values, Values]:
     """Z of each token's episode, and where it counts."""
     advantages: dict[str, float] = {}
     flat: set[str] = set()

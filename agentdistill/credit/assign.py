@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Term
 from agentdistill.config.schedule import at
+from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Term
 from agentdistill.credit.advantages import Advantages, policy_gradient_credit
 from agentdistill.credit.tokens import Tokens, Values
 from agentdistill.credit.verdict import is_right
 from agentdistill.credit.weighing import weigh
 from agentdistill.errors import AlignmentError
 from agentdistill.types import AUTHORS, BoolArray, Episode, EpisodeGroup, FloatArray, Sample
+
 
 @dataclass(frozen=True, kw_only=True)
 class CreditReport:
@@ -54,9 +55,7 @@ def assign(
         if sample.episode not in episodes:
             raise AlignmentError(f"a sample belongs to episode {sample.episode!r}, which is not among the trainable episodes of the batch")
     metrics: dict[str, float] = {}
-    streams: list[dict[str, dict[str, Any]]] = [
-        {"masks": {}, "weights": {}, "advantages": {}, "kappas": {}, "advantage_parts": {}} for _ in samples
-    ]
+    streams: list[dict[str, Any]] = [{"masks": {}, "weights": {}, "advantages": {}, "kappas": {}, "advantage_parts": {}} for _ in samples]
     for name, term in terms.items():
         masks = [_mask(sample, episodes[sample.episode], term, step) for sample in samples]
         tokens = Tokens.of(samples, masks)
@@ -72,9 +71,7 @@ def assign(
     return CreditReport(samples=[replace(sample, **found) for sample, found in zip(samples, streams, strict=True)], metrics=metrics)
 
 
-def _spread(
-    streams: Sequence[dict[str, dict[str, Any]]], name: str, tokens: Tokens, weights: Values, credit: Advantages | None
-) -> None:
+def _spread(streams: Sequence[dict[str, Any]], name: str, tokens: Tokens, weights: Values, credit: Advantages | None) -> None:
     """Put a term's flat results into each sample's streams."""
     for found, weight in zip(streams, tokens.spread(weights), strict=True):
         found["masks"][name] = weight != 0

@@ -83,9 +83,7 @@ def _credited(tokens: Tokens, name: str, signal: TeacherSignal, ratio: Values) -
         return immediate
     turn, found = tokens.turn, np.empty_like(ratio)
     for _, here in tokens.by_episode():
-        found[here] = temporal_credit(
-            immediate[here], cost[here], turn[here], gamma_token=signal.gamma_token, gamma_turn=signal.gamma_turn
-        )
+        found[here] = temporal_credit(immediate[here], cost[here], turn[here], gamma_token=signal.gamma_token, gamma_turn=signal.gamma_turn)
         if signal.form == "minillm":
             found[here] /= np.maximum(np.arange(here.stop - here.start - 1, -1, -1), 1)
     return found

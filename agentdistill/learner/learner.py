@@ -141,10 +141,11 @@ class Learner:
     def score(self, samples: Sequence[Sample], want: Collection[str]) -> list[Sample]:
         """The samples with ``old_logprobs``, ``ref_logprobs`` and ``entropy`` filled, as ``want`` names them; see :meth:`streams`."""
         fields = {"old": "old_logprobs", "ref": "ref_logprobs", "entropy": "entropy"}
-        return [
-            replace(sample, **{fields[name]: stream for name, stream in found.items()})
-            for sample, found in zip(samples, self.streams(samples, want), strict=True)
-        ]
+        filled = []
+        for sample, found in zip(samples, self.streams(samples, want), strict=True):
+            streams: dict[str, Any] = {fields[name]: stream for name, stream in found.items()}
+            filled.append(replace(sample, **streams))
+        return filled
 
     def score_signals(self, samples: Sequence[Sample], terms: Mapping[str, Term], dense: DenseTeacher) -> list[Sample]:
         """The samples with what the teacher signals of policy-gradient terms need of whole distributions; see

@@ -27,9 +27,7 @@ def samples_of(micro_batches: Sequence[MicroBatch]) -> list[Sample]:
     return [sample for micro in micro_batches for sample in micro.samples]
 
 
-def with_sequence_ratios(
-    micro_batches: Sequence[MicroBatch], names: Sequence[str], logprobs: Sequence[FloatArray]
-) -> list[MicroBatch]:
+def with_sequence_ratios(micro_batches: Sequence[MicroBatch], names: Sequence[str], logprobs: Sequence[FloatArray]) -> list[MicroBatch]:
     """The micro-batches with ``sequence_log_ratio`` of the components ``names`` filled.
 
     Args:
@@ -56,8 +54,8 @@ def with_sequence_ratios(
 
 def _drift(micro: MicroBatch, now: Sequence[FloatArray]) -> FloatArray:
     """ln π_θ − ln π_old at each position: [N]."""
-    old = micro.gather([sample.old_logprobs for sample in micro.samples])
-    return np.asarray(micro.gather(now) - old, np.float32)
+    old = np.asarray(micro.gather([sample.old_logprobs for sample in micro.samples]), np.float32)
+    return np.asarray(micro.gather(now), np.float32) - old
 
 
 def _by_episode(micro: MicroBatch, component: Component | None, drift: FloatArray) -> list[tuple[str, FloatArray]]:

@@ -1,7 +1,7 @@
 """What a policy gradient's teacher signal needs of whole distributions, measured by one forward pass without gradient.
 
-    divergence   D(p_t, q_t) over the vocabulary: what a later token costs, without the noise of its sample
-    expected     E_q A: the mean of the signal over what might have been sampled instead, a baseline in closed form (vOPD, arXiv 2605.07865)
+divergence   D(p_t, q_t) over the vocabulary: what a later token costs, without the noise of its sample
+expected     E_q A: the mean of the signal over what might have been sampled instead, a baseline in closed form (vOPD, arXiv 2605.07865)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What each kind of term is at the tokens of a chunk. The kernel forms the head's logits, asks here, and pulls the gradients back.
 
-    sampled_loss      ℓ of the sampled tokens, as a function of ln q(y) that autograd differentiates: n numbers
-    dense_loss        D of whole distributions, with ∂D/∂z beside it
+sampled_loss      ℓ of the sampled tokens, as a function of ln q(y) that autograd differentiates: n numbers
+dense_loss        D of whole distributions, with ∂D/∂z beside it
 """
 
 from __future__ import annotations

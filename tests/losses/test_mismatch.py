@@ -67,6 +67,9 @@ def test_a_token_without_a_rollout_logprob_weighs_one_and_does_not_lengthen_its_
     masked = mismatch_weight(old, rollout, kind="mis", level="sequence", sequence=sequence)
     assert masked.weight.tolist() == [0, 1, 0]
     assert masked.kept.tolist() == [False, True, False]
+    unheard = mismatch_weight(old, rollout, kind="icepop", band=(2.0, 5.0))
+    assert unheard.weight.tolist() == pytest.approx([4, 1, 4]), "even where the band does not hold 1"
+    assert unheard.kept.all()
 
 
 def test_the_weighted_mean_over_the_engine_is_the_mean_over_the_trainer_before_truncation() -> None:

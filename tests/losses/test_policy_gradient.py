@@ -178,11 +178,19 @@ def test_the_ratio_penalty_pulls_every_token_back_dropped_ones_too() -> None:
     old = tensor(0.5, 0.5).log()
     student = tensor(0.9, 0.4).log().requires_grad_()
     result = policy_gradient(
-        student, tensor(1.0, 0.0), old_logprobs=old, rollout_logprobs=old, tv_mask=(0.2, 0.2), ratio_penalty=1e-3, kappa=tensor(0.5, 0.5)
+        student,
+        tensor(1.0, 0.0),
+        old_logprobs=old,
+        ppo_clip=(0.1, 0.1),
+        rollout_logprobs=old,
+        kappa=tensor(0.5, 0.5),
+        tv_mask=(0.2, 0.2),
+        ratio_penalty=1e-3,
     )
     (gradient,) = torch.autograd.grad(result.loss.sum(), student)
     drift = (student - old).detach()
     assert result.dropped.tolist() == [True, False]
+    assert not result.clipped.any(), "a clip did not decide what a mask had dropped"
     torch.testing.assert_close(result.loss.detach(), 1e-3 * drift.square())
     torch.testing.assert_close(gradient, 2e-3 * drift)
 

@@ -250,7 +250,7 @@ def threshold_gate(stream: npt.ArrayLike, threshold: float, keep: str = "above")
 
     ``above`` on the teacher's entropy is "Entropy-Aware On-Policy Distillation of Language Models", Jin et al., arXiv 2603.07079
     (threshold .8); ``at_least`` on the gap is the floor of "Scaling Reasoning Efficiently via Relaxed On-Policy Distillation" (REOPOLD),
-    arXiv 2603.11137.
+    Ko et al., arXiv 2603.11137.
     """
     values = np.asarray(stream, np.float64)
     kept = {"above": np.greater, "at_least": np.greater_equal, "below": np.less}

@@ -88,7 +88,10 @@ def teacher_clip_table() -> Iterator[dict[str, str]]:
     ratio = teacher - student
     choices = {f"teacher_clip: {bound:g}": ratio.clamp(-bound, bound) for bound in (0.5, 1.0, 2.0)}
     choices |= {f"signal.floor: {floor:g}": ratio.clamp_min(float(np.log(floor) / (1 - floor))) for floor in (0.1, 0.3, 0.5)}
-    choices |= {"signal.divergence: tvd": score_advantage("tvd", ratio), "signal.divergence: skew_reverse_kl": score_advantage("skew_reverse_kl", ratio)}
+    choices |= {
+        "signal.divergence: tvd": score_advantage("tvd", ratio),
+        "signal.divergence: skew_reverse_kl": score_advantage("skew_reverse_kl", ratio),
+    }
     for choice, advantages in choices.items():
         error, cosine = compared(sampled_gradient(student, advantages), true)
         yield {"choice": choice, "gradient error": f"{error:.3f}", "cosine": f"{cosine:.3f}"}

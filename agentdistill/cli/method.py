@@ -73,6 +73,6 @@ def _show(name: str, as_json: bool) -> int:
             f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in method.published_with.items()
         )
         print(f"\npublished with (not applied: they belong to the paper's models)\n  {told}")
-    print("\nknobs that differ from the defaults (method.<key>=<value> sets them)")
+    print("\nknobs (method.<key>=<value> sets them)")
     print("  " + OmegaConf.to_yaml(OmegaConf.create(knobs(method))).rstrip().replace("\n", "\n  "))
     return EXIT_OK

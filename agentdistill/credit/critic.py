@@ -22,10 +22,7 @@ def critic_advantages(tokens: Tokens, groups: Sequence[EpisodeGroup], term: Poli
     where = dict(tokens.by_episode())
     for group in groups:
         siblings = [episode for episode in group.trainable if any(turn.author == "student" for turn in episode.turns)]
-        if term.critic_signal.kind == "belief":
-            values = _beliefs(tokens, where, siblings, term)
-        else:
-            values = _compared(siblings, term)
+        values = _beliefs(tokens, where, siblings, term) if term.critic_signal.kind == "belief" else _compared(siblings, term)
         for episode, of_turns in zip(siblings, values, strict=True):
             if episode.id in where:
                 found[where[episode.id]] = of_turns[turns[where[episode.id]]]

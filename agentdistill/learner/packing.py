@@ -239,7 +239,7 @@ def _micro_batch(
         cols=np.concatenate(cols),
     )
     components: dict[str, Component] = {}
-    for name, term in terms.items():
+    for name in terms:
         values = np.asarray(micro.gather([weights[name][i] for i in chosen]), np.float64)
         index = np.flatnonzero(values)
         if len(index):

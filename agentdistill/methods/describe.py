@@ -181,8 +181,8 @@ def _weights(weights: tuple[TokenWeight, ...]) -> str:
 
 
 def knobs(method: MethodConfig) -> dict[str, object]:
-    """The resolved configuration without its description."""
-    return method.model_dump(mode="json", exclude={"title", "paper", "name", "plugin", "published_with"}, exclude_defaults=True)
+    """The resolved configuration without its description, every value in it."""
+    return method.model_dump(mode="json", exclude={"title", "paper", "name", "plugin", "signal", "access", "granularity", "published_with"})
 
 
 def row(name: str, method: MethodConfig) -> dict[str, str]:

@@ -108,8 +108,8 @@ def _refuse_deaf_combination(where: str, term: PolicyGradientTerm, config: Metho
         )
     if signal.baseline == "closed_form" and (signal.form != "score" or signal.extrapolation is not None or signal.floor is not None):
         raise ConfigError(
-            f"{where}.signal.baseline=closed_form is the mean of A_f(u) itself, and form, extrapolation or floor make something else of it; "
-            "leave those out or choose another baseline"
+            f"{where}.signal.baseline=closed_form is the mean of A_f(u) itself, and form, extrapolation or floor make something else of "
+            "it; leave those out or choose another baseline"
         )
     if signal.baseline == "group" and config.group_size < 2:
         raise ConfigError(f"{where}.signal.baseline=group compares with siblings, and method.group_size is {config.group_size}; raise it")

@@ -55,8 +55,8 @@ def preflight(config: TrainConfig) -> Plan:
         expert_of(env_class, config)
     if method.needs.anchors and env_class.anchor is AgentEnv.anchor:
         raise ConfigError(
-            f"method {config.method.name!r} compares turns that begin in the same state, and environment {config.env.name!r} gives its states "
-            "no keys; choose one that does, give it an `anchor`, or set the critic's coefficient to 0"
+            f"method {config.method.name!r} compares turns that begin in the same state, and environment {config.env.name!r} gives its "
+            "states no keys; choose one that does, give it an `anchor`, or set the critic's coefficient to 0"
         )
     lines.append(("student", config.student.path))
     student = Renderer(load_tokenizer(config.student.path, env=config.env.entry_point, role="student"))

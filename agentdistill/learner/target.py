@@ -164,14 +164,13 @@ def log_probabilities(logits: Tensor) -> Tensor:
 
 def _sparse(wanted: Wanted, ids: Tensor, teacher_logprobs: Tensor, student_logprobs: Tensor) -> tuple[Tensor, Tensor]:
     """Value [n] and ∂D/∂z [n, V] from the teacher's likeliest tokens."""
-    tail = not wanted.renormalise if wanted.tail is None else wanted.tail
     value, gradient = _losses.sparse_pathwise(
         wanted.name,
         ids,
         teacher_logprobs,
         student_logprobs,
         wanted.parameters,
-        tail=tail,
+        tail=wanted.tail,
         renormalise=wanted.renormalise,
         form=wanted.form,
     )

@@ -15,17 +15,15 @@ function from hidden states and head weights to the loss; where embeddings are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from agentdistill.config.schema import KLTerm, PolicyGradientTerm, SupervisedTerm, Term
 from agentdistill.learner.plan import Plan, Wanted, nonempty, rows_of
 from agentdistill.learner.target import ChunkTarget
-from agentdistill.losses import kl_estimate, policy_gradient, supervised
+from agentdistill.learner.terms import sampled_loss
 from agentdistill.losses.fused import Scratch, log_normaliser
 from agentdistill.policy.products import accumulated, add_outer, pull
 
@@ -174,7 +172,7 @@ class _Pass:
                 rows = rows_of(part.index[found] - start, stop - start, leaf.device)
                 streams = {name: stream[start:stop][rows] for name, stream in self.plan.streams.items()}
                 assert not isinstance(part.term, Wanted)
-                results = sampled_loss(part.term, leaf[rows], streams, None if part.advantages is None else part.advantages[found])
+                results = sampled_loss(part.term, leaf[rows], streams, **part.numbers(found))
                 for name, values in results.items():
                     self.plan.record(f"{name}/{part.name}", start, rows, values.detach().to(chosen.dtype), stop - start)
                 total = total + (part.weights[found] * results["loss"]).sum()
@@ -189,24 +187,3 @@ def entropy(logprobs: Tensor, probs: Tensor) -> Tensor:
     if bool(found.isnan().any()):  # a masked vocabulary: 0 · −inf
         found = -logprobs.masked_fill_(probs == 0, 0.0).sum(-1)
     return found
-
-
-def sampled_loss(term: Term, student_logprobs: Tensor, streams: Mapping[str, Tensor], advantages: Tensor | None) -> dict[str, Tensor]:
-    """Per-token ``loss`` of a sampled-token term, [n], and what else it measured."""
-    if isinstance(term, SupervisedTerm):
-        return {"loss": supervised(student_logprobs)}
-    if isinstance(term, KLTerm):
-        return {"loss": kl_estimate(term.estimator, student_logprobs, streams["teacher" if term.against == "teacher" else "ref"])}
-    assert isinstance(term, PolicyGradientTerm)
-    assert advantages is not None
-    old = streams["old"]
-    result = policy_gradient(
-        student_logprobs,
-        advantages,
-        old_logprobs=torch.where(old.isnan(), student_logprobs.detach(), old),
-        ppo_clip=term.ppo_clip,
-        rollout_logprobs=streams["rollout"] if term.mismatch_cap is not None else None,
-        mismatch_cap=term.mismatch_cap,
-    )
-    measured = {"loss": result.loss, "ratio": result.ratio, "clipped": result.clipped}
-    return measured if term.mismatch_cap is None else {**measured, "mismatch": result.mismatch}

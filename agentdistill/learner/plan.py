@@ -9,7 +9,7 @@ weight and its gradient less often, and the products are faster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from agentdistill.config.schema import DivergenceTerm, Term, at
+from agentdistill.config.weights import DenseWeight
 from agentdistill.errors import ConfigError
 from agentdistill.learner.device import Precision
 from agentdistill.learner.head import Head
@@ -42,6 +43,21 @@ class Wanted:
     renormalise: bool | str = False
     """Of such a teacher: both sides (or, with ``teacher``, that one alone) are normalised over its tokens."""
     form: str = "pathwise"
+    term: DivergenceTerm | None = None
+    """Where it is more than the teacher's distribution against the student's: a support, another target, weights that look at both."""
+
+    @classmethod
+    def of(cls, term: DivergenceTerm) -> Wanted:
+        """What a term of the configuration asks for."""
+        plain = term.route == "full" and term.target.kind == "teacher" and not any(isinstance(w, DenseWeight) for w in term.token_weights)
+        return cls(
+            name=term.divergence,
+            parameters={name: at(value, 0) for name, value in term.parameters().items()},
+            tail=term.tail,
+            renormalise=term.renormalise,
+            form=term.form,
+            term=None if plain else term,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,17 +71,20 @@ class Part:
     weights: Tensor
     """Coefficient · w / N_c: [n]."""
     advantages: Tensor | None = None
+    kappa: Tensor | None = None
+    sequence_log_ratio: Tensor | None = None
 
     @property
     def wanted(self) -> Wanted | None:
         """The divergence between whole distributions. ``None``: a loss of sampled tokens."""
         if isinstance(self.term, Wanted):
             return self.term
-        return (
-            Wanted(name=self.term.divergence, parameters=divergence_parameters(self.term))
-            if isinstance(self.term, DivergenceTerm)
-            else None
-        )
+        return Wanted.of(self.term) if isinstance(self.term, DivergenceTerm) else None
+
+    def numbers(self, found: slice) -> dict[str, Tensor | None]:
+        """What a policy gradient is told of the entries ``found``, beside log-probabilities."""
+        named = {"advantages": self.advantages, "kappa": self.kappa, "sequence_log_ratio": self.sequence_log_ratio}
+        return {name: None if values is None else values[found] for name, values in named.items()}
 
     def within(self, start: int, stop: int) -> slice:
         """Its entries for positions ``start:stop``."""
@@ -84,6 +103,8 @@ class Plan:
     streams: Mapping[str, Tensor] = field(default_factory=dict)
     """``old``, ``rollout``, ``ref``, ``teacher``. ``old`` is NaN where it equals the current policy."""
     dense: DenseTarget | SparseTarget | None = None
+    reference: DenseTarget | None = None
+    """The student as it began at the same positions as ``dense``, where a term's target needs it."""
     dense_index: Index = field(default_factory=lambda: np.zeros(0, np.int64))
     """Positions that ``dense`` answers, ascending."""
     chunk: int | None = 1024
@@ -132,11 +153,6 @@ def rows_of(index: Index, length: int, device: torch.device) -> Tensor | slice:
     return torch.as_tensor(index, device=device)
 
 
-def divergence_parameters(term: DivergenceTerm) -> dict[str, float]:
-    """The parameters of a term's divergence."""
-    return {"beta": term.beta} if term.divergence == "jsd" else {}
-
-
 def make_plan(
     micro: MicroBatch,
     terms: Mapping[str, Term],
@@ -146,11 +162,15 @@ def make_plan(
     head: Head,
     precision: Precision,
     chunk: int,
+    reference: Callable[[Index], DenseTarget] | None = None,
 ) -> Plan:
     """Put a micro-batch on the device, and ask the teacher for the positions that divergence terms cover.
 
+    Args:
+        reference: whole distributions of the student as it began, at some of the micro-batch's positions.
+
     Raises:
-        ConfigError: a divergence term, and no teacher that has whole distributions.
+        ConfigError: a divergence term, and no teacher that has whole distributions; or a target against the reference, and none is kept.
     """
     dtype = torch.promote_types(head.weight.dtype, torch.float32)
 
@@ -164,6 +184,8 @@ def make_plan(
             index=component.index,
             weights=tensor(component.weights * at(terms[name].weight, step)),
             advantages=None if component.advantages is None else tensor(component.advantages),
+            kappa=None if component.kappa is None else tensor(component.kappa),
+            sequence_log_ratio=None if component.sequence_log_ratio is None else tensor(component.sequence_log_ratio),
         )
         for name, component in micro.components.items()
     )
@@ -173,6 +195,9 @@ def make_plan(
             f"term {covered[0].name!r} is a divergence over the whole vocabulary and needs a white-box teacher; none was given"
         )
     index = np.unique(np.concatenate([part.index for part in covered])) if covered else np.zeros(0, np.int64)
+    geometric = [part for part in covered if isinstance(part.term, DivergenceTerm) and part.term.target.kind == "geometric"]
+    if geometric and reference is None:
+        raise ConfigError(f"term {geometric[0].name!r} has a target against the reference policy, which this learner does not keep")
     return Plan(
         head=head,
         targets=torch.as_tensor(micro.targets).to(precision.device),
@@ -182,6 +207,7 @@ def make_plan(
             for who in ("old", "rollout", "ref", "teacher")
         },
         dense=dense.dense(micro.samples, [cols.tolist() for cols in micro.positions(index)]) if covered and dense is not None else None,
+        reference=reference(index) if geometric and reference is not None else None,
         dense_index=index,
         chunk=chunk,
         product_dtype=precision.product_dtype,

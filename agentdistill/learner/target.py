@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from agentdistill import losses
+from agentdistill.config.schema import DivergenceTerm
 from agentdistill.errors import IncompatibleError
 from agentdistill.learner.packing import Index
 from agentdistill.learner.plan import Part, Plan, Wanted, nonempty, rows_of
+from agentdistill.learner.terms import dense_loss
 from agentdistill.losses.fused import Scratch, fused_pathwise
 
 _losses: Any = losses
@@ -25,13 +27,15 @@ _losses: Any = losses
 class ChunkTarget:
     """The m positions of a chunk that the teacher answers."""
 
-    def __init__(self, plan: Plan, known: Index, answer: tuple[Tensor, ...], scratch: Scratch) -> None:
+    def __init__(self, plan: Plan, known: Index, answer: tuple[Tensor, ...], scratch: Scratch, reference: Tensor | None = None) -> None:
         self._plan = plan
         self._known = known
         """The positions, ascending: [m]."""
         self._answer = answer
         """Logits [m, V]; or ids and log-probabilities, both [m, k]."""
         self._scratch = scratch
+        self._reference = reference
+        """ln of the student as it began, [m, V], where a target needs it."""
 
     @classmethod
     def of(cls, plan: Plan, start: int, stop: int, logits: Tensor, buffer: Tensor | None, scratch: Scratch) -> ChunkTarget | None:
@@ -63,7 +67,8 @@ class ChunkTarget:
                 f"the teacher's target is {tuple(target.shape)}, the student's logits are {(high - low, vocab)} "
                 "(positions, vocabulary): teacher and student must share one vocabulary"
             )
-        return cls(plan, known, (target.to(device=logits.device, dtype=logits.dtype),), scratch)
+        reference = None if plan.reference is None else plan.reference.log_probs(low, high).to(device=logits.device, dtype=logits.dtype)
+        return cls(plan, known, (target.to(device=logits.device, dtype=logits.dtype),), scratch, reference)
 
     def block(self, logits: Tensor, lse: Tensor, probs: Tensor, start: int, stop: int) -> Tensor | None:
         """What the divergences at positions ``start:stop`` add to the loss; Σ weights · ∂D/∂z takes the place of ``logits``.
@@ -106,6 +111,8 @@ class ChunkTarget:
         else:
             teacher = self._answer[0][theirs]
             chosen = teacher.gather(-1, targets[:, None])[:, 0]
+            if wanted.term is not None:
+                return self._general(part.name, wanted.term, teacher, weights, theirs, at, targets, logits - lse, probs, out)
             value, teacher_lse = fused_pathwise(
                 wanted.name,
                 teacher,
@@ -121,6 +128,38 @@ class ChunkTarget:
         self._plan.record(f"loss/{part.name}", 0, at, value, len(self._plan.targets))
         self._plan.record("teacher_logprobs", 0, at, chosen, len(self._plan.targets))
         return (weights * value).sum()
+
+    def _general(
+        self,
+        name: str,
+        term: DivergenceTerm,
+        teacher: Tensor,
+        weights: Tensor,
+        theirs: Tensor | slice,
+        at: Tensor,
+        targets: Tensor,
+        student_logprobs: Tensor,
+        probs: Tensor,
+        out: Tensor,
+    ) -> Tensor:
+        """A divergence over a support, or to another target, or weighed by what the distributions say: from log-probabilities."""
+        teacher_logprobs = log_probabilities(teacher)
+        reference = None if self._reference is None else self._reference[theirs]
+        dense = dense_loss(term, teacher_logprobs, student_logprobs, probs, reference)
+        if dense.weight is not None:
+            weights = weights * dense.weight
+            self._plan.record(f"weight/{name}", 0, at, dense.weight, len(self._plan.targets))
+        torch.mul(dense.gradient, weights[:, None], out=out)
+        chosen = teacher_logprobs.gather(-1, targets[:, None])[:, 0]
+        self._plan.record(f"loss/{name}", 0, at, dense.value, len(self._plan.targets))
+        self._plan.record("teacher_logprobs", 0, at, chosen, len(self._plan.targets))
+        return (weights * dense.value).masked_fill(weights == 0, 0.0).sum()
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """[n, V] normalised; a row of nothing but −inf, which has no target, stays so."""
+    empty = logits.amax(-1, keepdim=True).isneginf()
+    return logits.masked_fill(empty, 0.0).log_softmax(-1).masked_fill_(empty, -torch.inf)
 
 
 def _sparse(wanted: Wanted, ids: Tensor, teacher_logprobs: Tensor, student_logprobs: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from agentdistill import losses
 from agentdistill.config.schema import DivergenceTerm, SupervisedTerm
 from agentdistill.errors import AlignmentError, ConfigError, IncompatibleError, UsageError
 from agentdistill.learner import Head, Hidden, TopK, kernel, linear_divergence
 from agentdistill.learner.kernel import token_losses
 from agentdistill.learner.plan import WORKING_SET, Part, Plan, Wanted
-from agentdistill.losses import divergence, fused, pathwise
+from agentdistill.losses import divergence, fused
 
 EVERY = [("forward_kl", {}), ("reverse_kl", {}), ("jsd", {"beta": 0.5}), ("jsd", {"beta": 0.2})]
 N, V, H = 11, 37, 6
@@ -202,30 +201,47 @@ def test_only_what_is_trained_has_a_gradient(wants: tuple[bool, bool]) -> None:
             assert leaf.grad is None
 
 
-def stand_in(
-    name: str, ids: Tensor, teacher_logprobs: Tensor, student_logprobs: Tensor, parameters: Any, *, tail: Any, renormalise: Any, form: str
-) -> tuple[Tensor, Tensor]:
-    """The teacher renormalised over its tokens, against the whole student."""
-    whole = torch.full_like(student_logprobs, -torch.inf).scatter(-1, ids, teacher_logprobs.log_softmax(-1))
-    return pathwise(name, whole, student_logprobs, parameters)
-
-
-def test_a_teacher_of_k_tokens_is_handed_to_the_sparse_form_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "sparse_pathwise", stand_in, raising=False)
+@pytest.mark.parametrize(
+    "options", [{}, {"tail": False}, {"renormalise": True}, {"renormalise": "teacher"}, {"tail": False, "form": "score"}], ids=str
+)
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "hellinger"])
+def test_a_teacher_of_k_tokens_is_the_topk_route_over_its_support(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(kernel.BLOCK, "cpu", 2 * V)
     x = numbers()
-    logprobs, ids = (x["states"] @ x["theirs"].T).log_softmax(-1).topk(5)
+    logits = x["states"] @ x["theirs"].T
+    logprobs, ids = logits.log_softmax(-1).topk(5)
     hidden, weight, bias = leaves(x)
-    found = linear_divergence(hidden, weight, TopK(ids, logprobs), divergence="forward_kl", bias=bias, row_weights=x["rows"], chunk=4)
+    teacher = TopK(ids, logprobs, **options)
+    found = linear_divergence(hidden, weight, teacher, divergence=name, bias=bias, row_weights=x["rows"], chunk=4)
     other = leaves(x)
-    sparse = torch.full((N, V), -torch.inf, dtype=torch.float64).scatter(-1, ids, logprobs)
-    wanted = divergence("forward_kl", sparse, other[0] @ other[1].T + other[2])
+    wanted = divergence(name, logits, other[0] @ other[1].T + other[2], route="topk", k=5, support="teacher", **options)
     close((found.values,), (wanted.detach(),), 1e-9)
     close(
         torch.autograd.grad(found.loss, (hidden, weight, bias)),
         torch.autograd.grad((x["rows"] * wanted).sum(), other),
         1e-9,
     )
+
+
+def test_a_teacher_of_k_tokens_is_read_without_the_rows_of_weight_zero() -> None:
+    x = numbers()
+    x["rows"][[0, 5]] = 0
+    logprobs, ids = (x["states"] @ x["theirs"].T).log_softmax(-1).topk(5)
+    found = linear_divergence(x["hidden"], x["weight"], TopK(ids, logprobs), row_weights=x["rows"], chunk=3).values
+    whole = linear_divergence(x["hidden"], x["weight"], TopK(ids, logprobs)).values
+    torch.testing.assert_close(found, torch.where(x["rows"] == 0, 0.0, whole))
+
+
+@pytest.mark.parametrize("name", ["hellinger", "jeffreys", "tvd", "renyi", "todi"])
+def test_every_other_divergence_goes_the_general_way(name: str) -> None:
+    x = numbers()
+    hidden, weight, bias = leaves(x)
+    found = linear_divergence(hidden, weight, Hidden(x["states"], x["theirs"]), divergence=name, bias=bias, row_weights=x["rows"], chunk=4)
+    loss, values, gradients = plain(x, name, {})
+    close((found.loss, found.values), (loss, values), 1e-9)
+    close(torch.autograd.grad(found.loss, (hidden, weight, bias)), gradients, 1e-9)
 
 
 def test_mistakes_are_named() -> None:

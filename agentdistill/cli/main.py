@@ -110,7 +110,8 @@ def _add_env_and_method(commands: Commands) -> None:
     env_new.add_argument("--out", metavar="DIR", help="the folder to make; default: NAME in this one")
     method = commands.add_parser("method", help="methods: list, show").add_subparsers(dest="action", metavar="action", required=True)
     method_list = method.add_parser("list", help="every method, by what it reads from whom")
-    method_show = method.add_parser("show", help="a method's configuration, resolved")
+    method_list.add_argument("--markdown", action="store_true", help="print the table of the docs")
+    method_show = method.add_parser("show", help="a method's formula, what it needs, and its configuration")
     method_show.add_argument("name", metavar="NAME")
     env_new.set_defaults(module="env_new")
     for each, module in ((env_list, "env"), (env_check, "env"), (method_list, "method"), (method_show, "method")):

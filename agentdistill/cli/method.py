@@ -9,10 +9,12 @@ from agentdistill.config import compose_train, options
 from agentdistill.config.schema import MethodConfig
 from agentdistill.errors import EXIT_OK, AgentDistillError, ConfigError, unknown
 
+COLUMNS = ("name", "signal", "access", "granularity", "needs", "paper")
+
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
-        return _list(arguments.json)
+        return _list(arguments.json, arguments.markdown)
     return _show(arguments.name, arguments.json)
 
 
@@ -27,18 +29,24 @@ def methods() -> dict[str, MethodConfig | str]:
     return found
 
 
-def _list(as_json: bool) -> int:
+def _list(as_json: bool, as_markdown: bool) -> int:
+    from agentdistill.methods.describe import markdown_table, row
+
     found = methods()
+    usable = {name: method for name, method in found.items() if not isinstance(method, str)}
     if as_json:
         rows = {name: method if isinstance(method, str) else method.model_dump(mode="json") for name, method in found.items()}
         print(json.dumps(rows, indent=2))
-        return EXIT_OK
-    print(f"{'name':<10} {'signal':<16} {'access':<9} {'granularity':<12} title")
-    for name, method in found.items():
-        if isinstance(method, str):
-            print(f"{name:<10} broken: {method}")
-        else:
-            print(f"{name:<10} {method.signal:<16} {method.access:<9} {method.granularity:<12} {method.title}")
+    elif as_markdown:
+        print(markdown_table(usable))
+    else:
+        table = [dict(zip(COLUMNS, COLUMNS, strict=True)), *(row(name, method) for name, method in usable.items())]
+        widths = {column: max(len(line[column]) for line in table) for column in COLUMNS}
+        for line in table:
+            print("  ".join(line[column].ljust(widths[column]) for column in COLUMNS).rstrip())
+        for name, problem in found.items():
+            if isinstance(problem, str):
+                print(f"{name}: broken: {problem}")
     return EXIT_OK
 
 
@@ -51,6 +59,20 @@ def _show(name: str, as_json: bool) -> int:
         return EXIT_OK
     from omegaconf import OmegaConf
 
-    print(f"# {method.title}\n# {method.paper}")
-    print(OmegaConf.to_yaml(OmegaConf.create(method.model_dump(mode="json", exclude={"title", "paper"}))), end="")
+    from agentdistill.methods.describe import formula, knobs
+    from agentdistill.methods.objective import needs_of
+
+    print(f"{method.title}\n{method.paper}\nsignal {method.signal}, access {method.access}, granularity {method.granularity}")
+    print("(p teacher, q student, y the sampled token, u = p/q, natural logarithms)\n")
+    print(formula(method))
+    print("\nneeds")
+    for sentence in needs_of(method).in_words().values() or ["nothing but the environment's outcomes"]:
+        print(f"  {sentence}")
+    if method.published_with:
+        told = " ".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in method.published_with.items()
+        )
+        print(f"\npublished with (not applied: they belong to the paper's models)\n  {told}")
+    print("\nknobs (method.<key>=<value> sets them)")
+    print("  " + OmegaConf.to_yaml(OmegaConf.create(knobs(method))).rstrip().replace("\n", "\n  "))
     return EXIT_OK

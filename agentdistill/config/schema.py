@@ -17,21 +17,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from agentdistill.types import ModelPath, PluginConfig, Record
+from agentdistill.config.base import FINITE, Settings
+from agentdistill.config.method import MethodConfig, SamplerConfig
+from agentdistill.config.schedule import Coefficient, Schedule, at
+from agentdistill.config.terms import DivergenceTerm, KLTerm, PolicyGradientTerm, SupervisedTerm, Term
+from agentdistill.types import ModelPath, PluginConfig
+
+__all__ = [
+    "Coefficient",
+    "DivergenceTerm",
+    "EvalConfig",
+    "EvaluateConfig",
+    "KLTerm",
+    "LearnerConfig",
+    "LoraConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "PolicyGradientTerm",
+    "RolloutConfig",
+    "SamplerConfig",
+    "Schedule",
+    "Settings",
+    "SupervisedTerm",
+    "Term",
+    "TrainConfig",
+    "at",
+]
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16"]
-FINITE = ConfigDict(allow_inf_nan=False)
 Share = Annotated[float, Field(ge=0, lt=1)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
-
-
-class Settings(Record):
-    """Base of a part of the configuration: its numbers are finite."""
-
-    model_config = FINITE
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -55,131 +73,6 @@ class LoraConfig(Settings):
     alpha: float = Field(default=64.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str | tuple[str, ...] = "all-linear"
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Method
-# --------------------------------------------------------------------------------------------------------------------
-
-
-class Schedule(Settings):
-    """A coefficient over training steps."""
-
-    kind: Literal["linear"] = "linear"
-    start: float
-    end: float
-    steps: int = Field(ge=1)
-
-    def at(self, step: int) -> float:
-        """Value at 0-based ``step``; constant ``end`` from ``steps`` on."""
-        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
-
-
-Coefficient = float | Schedule
-
-
-def at(coefficient: Coefficient, step: int) -> float:
-    """Value of a coefficient at 0-based ``step``."""
-    return coefficient.at(step) if isinstance(coefficient, Schedule) else coefficient
-
-
-class _Term(Settings):
-    weight: Coefficient = 1.0
-    normaliser: Literal["token", "turn", "sequence", "constant"] = "token"
-    """What the term's sum is divided by, over the global batch: its tokens, its turns, its sequences (each sequence's mean first),
-    or ``constant``."""
-    constant: float | None = Field(default=None, gt=0)
-    tokens: Literal["student", "data", "all"] = "student"
-    """Whose tokens carry the term: the student's own, those of data (expert, teacher, file), or all sampled tokens."""
-    episodes: Literal["all", "wrong", "right"] = "all"
-    """Reward-guided masking: only episodes whose return is below (``wrong``) or at (``right``) the maximum of 1."""
-
-    @model_validator(mode="after")
-    def _constant(self) -> Self:
-        if (self.normaliser == "constant") != (self.constant is not None):
-            raise ValueError("normaliser=constant needs constant=<number>, and only it does")
-        return self
-
-
-class DivergenceTerm(_Term):
-    """Pathwise: D_f(teacher, student) at each visited prefix, differentiated through the student's distribution."""
-
-    kind: Literal["divergence"] = "divergence"
-    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "reverse_kl"
-    beta: float = Field(default=0.5, gt=0, lt=1)
-    """Weight of the teacher in JSD's mixture."""
-
-
-class PolicyGradientTerm(_Term):
-    """Score function: −ψ(ρ, Â) with Â = outcome·Z + teacher·S."""
-
-    kind: Literal["policy_gradient"] = "policy_gradient"
-    outcome: Coefficient = 0.0
-    """Coefficient of the outcome advantage."""
-    teacher: Coefficient = 0.0
-    """Coefficient of the teacher's log-ratio ln p − ln q, detached."""
-    baseline: Literal["none", "group", "group_std"] = "group_std"
-    """Of the outcome: none, minus the group's mean, or that divided by the group's standard deviation (GRPO)."""
-    ppo_clip: tuple[float, float] | None = (0.2, 0.2)
-    """Lower and upper clip range of π_θ/π_old. ``None``: the plain importance-sampled gradient."""
-    teacher_clip: float | None = Field(default=None, gt=0)
-    """Bound on |ln p − ln q|. ``None``: unbounded."""
-    mismatch_cap: float | None = Field(default=None, gt=0)
-    """Cap on the ratio between trainer and rollout engine (truncated importance sampling). ``None``: not corrected."""
-
-
-class SupervisedTerm(_Term):
-    """Negative log-likelihood."""
-
-    kind: Literal["supervised"] = "supervised"
-    tokens: Literal["student", "data", "all"] = "data"
-
-
-class KLTerm(_Term):
-    """Sampled-token estimate of a KL divergence, differentiated as it stands."""
-
-    kind: Literal["kl_estimate"] = "kl_estimate"
-    against: Literal["teacher", "reference"]
-    estimator: Literal["k2", "k3"] = "k2"
-    """k2 = ½(ln q − ln p)² has the gradient of reverse KL; k3 = u − 1 − ln u has that of forward KL."""
-
-
-Term = Annotated[DivergenceTerm | PolicyGradientTerm | SupervisedTerm | KLTerm, Field(discriminator="kind")]
-
-
-class SamplerConfig(Settings):
-    """Who plays. The shares are probabilities per task and sum to one."""
-
-    student: float = Field(default=1.0, ge=0, le=1)
-    expert: float = Field(default=0.0, ge=0, le=1)
-    """The environment's scripted expert."""
-    teacher: float = Field(default=0.0, ge=0, le=1)
-    demonstrations: int | None = Field(default=None, ge=1)
-    """Expert and teacher play this many episodes, once, and every step draws from those. ``None``: fresh ones each step."""
-    only_successes: bool = True
-    """Leave out expert and teacher episodes that did not succeed."""
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
-        total = self.student + self.expert + self.teacher
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares of student, expert and teacher sum to {total:g}, not 1")
-        return self
-
-
-class MethodConfig(PluginConfig):
-    """A published method: who plays, and a sum of terms."""
-
-    plugin: str = "objective"
-    title: str = ""
-    paper: str = ""
-    signal: str = ""
-    access: str = ""
-    granularity: str = ""
-    group_size: int = Field(default=1, ge=1)
-    """Plays of one task in a step, compared with each other."""
-    sampler: SamplerConfig = SamplerConfig()
-    terms: dict[str, Term] = Field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -11,8 +11,23 @@ rescales another and cutting the batch into micro-batches changes nothing.
 
 from agentdistill.learner.head import Head
 from agentdistill.learner.learner import Learner
+from agentdistill.learner.linear_divergence import Hidden, LinearDivergence, TopK, linear_divergence
 from agentdistill.learner.packing import MicroBatch, needs, normalisers, pack
 from agentdistill.learner.report import LossReport, StepReport
 from agentdistill.policy import resolve_device
 
-__all__ = ["Head", "Learner", "LossReport", "MicroBatch", "StepReport", "needs", "normalisers", "pack", "resolve_device"]
+__all__ = [
+    "Head",
+    "Hidden",
+    "Learner",
+    "LinearDivergence",
+    "LossReport",
+    "MicroBatch",
+    "StepReport",
+    "TopK",
+    "linear_divergence",
+    "needs",
+    "normalisers",
+    "pack",
+    "resolve_device",
+]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from agentdistill.errors import ConfigError
+from agentdistill.policy.products import project
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,12 @@ class Head:
 
     @property
     def shared(self) -> tuple[Tensor, Tensor | None]:
-        """W and b without the padding, as views whose gradients reach the parameters."""
+        """W and b without the padding, as views whose gradients reach the parameters.
+
+        A head without padding is handed out as it is: the gradient of a view is a second tensor of its size, filled with zeros first.
+        """
+        if self.rows is None or self.rows == self.weight.shape[0]:
+            return self.weight, self.bias
         return self.weight[: self.rows], None if self.bias is None else self.bias[: self.rows]
 
     @classmethod
@@ -76,10 +82,21 @@ class Head:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
 
+    @torch.no_grad()
+    def fill(self, hidden: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+        """The same for hidden states [n, H], in memory that is already there: ``out`` [n, V], float32 or float64. No gradient."""
+        project(hidden, weight, out)
+        bias = self.shared[1]
+        if bias is not None:
+            out.add_(bias)
+        if self.scale != 1.0:
+            out.mul_(self.scale)
+        return out if self.softcap is None else out.div_(self.softcap).tanh_().mul_(self.softcap)
+
     def pull_back(self, gradient: Tensor, logits: Tensor) -> Tensor:
-        """∂/∂(h Wᵀ + b) from ∂/∂logits: [..., V], in place."""
+        """∂/∂(h Wᵀ + b) from ∂/∂logits: [..., V], in place. ``logits`` are overwritten where there is a softcap."""
         if self.softcap is not None:
-            gradient.mul_(1 - (logits / self.softcap).square())
+            gradient.mul_(logits.div_(self.softcap).square_().neg_().add_(1))
         return gradient if self.scale == 1.0 else gradient.mul_(self.scale)
 
 

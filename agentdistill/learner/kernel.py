@@ -1,33 +1,36 @@
 """Head and losses, a chunk of positions at a time, with the gradient formed in the forward pass.
 
     for each chunk of n positions:
-        z = head(hidden)                     [n, V]   the only large thing; three or four of them live at once
-        ln q, q, entropy, ln q(y)
-        divergences:          ∂/∂z = w · (q Σ pull − pull)      (losses.pathwise)
-        sampled-token losses: ∂/∂z = ∂ℓ/∂ln q(y) · (1[y] − q)    (∂ℓ/∂ln q(y) by autograd over n numbers)
+        z = head(hidden), t = the teacher's logits         [n, V]   the only large things; they are used again for the next chunk
+        for each block of a few rows, small enough for the cache:
+            q = softmax z, ln Σ exp z, entropy, ln q(y)
+            divergences:          ∂/∂z = w · (q Σ pull − pull)      (losses.fused)
+            sampled-token losses: ∂/∂z = ∂ℓ/∂ln q(y) · (1[y] − q)   (∂ℓ/∂ln q(y) by autograd over n numbers, before the blocks)
+            ∂/∂z takes the place of z
         ∂hidden = ∂z W        ∂W += ∂zᵀ hidden
 
-No [N, V] of the whole batch ever exists, neither the student's nor the teacher's, and nothing is computed twice. Autograd sees one
+No [N, V] of the whole batch ever exists, neither the student's nor the teacher's, and no product is computed twice. Autograd sees one
 function from hidden states and head weights to the loss; where embeddings are tied it adds this gradient to theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, SupervisedTerm, Term
-from agentdistill.errors import IncompatibleError
-from agentdistill.learner.plan import Plan
-from agentdistill.losses import kl_estimate, pathwise, policy_gradient, supervised
+from agentdistill.learner.plan import Plan, Wanted, nonempty, rows_of
+from agentdistill.learner.target import ChunkTarget
+from agentdistill.learner.terms import sampled_loss
+from agentdistill.losses.fused import Scratch, log_normaliser
+from agentdistill.policy.products import accumulated, add_outer, pull
 
-if TYPE_CHECKING:
-    from agentdistill.learner.packing import Index
+BLOCK = {"cpu": 2**18}
+"""Entries of a block's tensors, by device: five of them stay in the cache."""
+BLOCK_ELSEWHERE = 2**24
+"""Enough to hide the start of a CUDA kernel."""
 
 
 def token_losses(plan: Plan, hidden: Tensor) -> Tensor:
@@ -46,13 +49,10 @@ class _TokenLosses(torch.autograd.Function):
         wants_hidden, wants_weight, wants_bias, _ = ctx.needs_input_grad
         with torch.autocast(hidden.device.type, enabled=False):
             dtype = plan.product_dtype or torch.promote_types(hidden.dtype, weight.dtype)
-            pass_ = _Pass(plan, weight.to(dtype), wants_weight, wants_bias)
             grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-            for start in range(0, len(hidden), plan.chunk):
-                rows = slice(start, min(start + plan.chunk, len(hidden)))
-                back = pass_.chunk(hidden[rows].to(dtype), rows.start, rows.stop, bool(wants_hidden or wants_weight or wants_bias))
-                if grad_hidden is not None and back is not None:
-                    grad_hidden[rows] = back
+            pass_ = _Pass(plan, weight.to(dtype), grad_hidden, wants_weight, wants_bias)
+            for rows in plan.chunks(pass_.weight):
+                pass_.chunk(hidden[rows].to(dtype), rows.start, rows.stop)
         cast_weight = None if pass_.grad_weight is None else pass_.grad_weight.to(weight.dtype)
         cast_bias = None if pass_.grad_bias is None or bias is None else pass_.grad_bias.to(bias.dtype)
         ctx.save_for_backward(grad_hidden, cast_weight, cast_bias)
@@ -61,147 +61,129 @@ class _TokenLosses(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(None if saved is None else saved * upstream.to(saved.dtype) for saved in ctx.saved_tensors), None)
+        saved = ctx.saved_tensors
+        if float(upstream) == 1.0:  # the usual case: the gradients as they are, which autograd takes over without a copy
+            return (*saved, None)
+        return (*(None if tensor is None else tensor * upstream.to(tensor.dtype) for tensor in saved), None)
 
 
 class _Pass:
-    """The state of one sweep over the chunks: loss and head gradients, summed in float32 at least."""
+    """The state of one sweep over the chunks: loss and head gradients, summed in float32 at least, and memory for a chunk."""
 
-    def __init__(self, plan: Plan, weight: Tensor, wants_weight: bool, wants_bias: bool) -> None:
+    def __init__(self, plan: Plan, weight: Tensor, grad_hidden: Tensor | None, wants_weight: bool, wants_bias: bool) -> None:
         self.plan = plan
         self.weight = weight
-        dtype = torch.promote_types(weight.dtype, torch.float32)
+        dtype, vocab = accumulated(weight.dtype), weight.shape[0]
+        rows = max((rows.stop - rows.start for rows in plan.chunks(weight)), default=0)
         self.loss = torch.zeros((), dtype=dtype, device=weight.device)
-        self.grad_weight = torch.zeros(weight.shape, dtype=dtype, device=weight.device) if wants_weight else None
-        self.grad_bias = torch.zeros(weight.shape[0], dtype=dtype, device=weight.device) if wants_bias else None
+        self.grad_hidden = grad_hidden
+        self.grad_weight = weight.new_empty(weight.shape, dtype=dtype) if wants_weight else None
+        self.grad_bias = weight.new_zeros(vocab, dtype=dtype) if wants_bias else None
+        self.wants_grad = grad_hidden is not None or wants_weight or wants_bias
+        self.block = max(min(BLOCK.get(weight.device.type, BLOCK_ELSEWHERE) // max(vocab, 1), rows), 1)
+        self.student = weight.new_empty((rows, vocab), dtype=dtype)
+        self.teacher = self.student.new_empty((rows, vocab)) if hasattr(plan.dense, "logits") else None
+        self.probs = self.student.new_empty((self.block, vocab))
+        self.scratch = Scratch(self.block, self.student)
+        self.untouched = True
+        """Nothing is in ``grad_weight`` yet."""
+        if self.grad_weight is not None and not len(plan.targets):
+            self.grad_weight.zero_()
 
-    def chunk(self, hidden: Tensor, start: int, stop: int, wants_grad: bool) -> Tensor | None:
-        """Add positions ``start:stop`` to the sums; their gradient with respect to ``hidden`` [n, H], where wanted."""
+    def chunk(self, hidden: Tensor, start: int, stop: int) -> None:
+        """Add positions ``start:stop`` to the sums."""
         plan = self.plan
-        logits = plan.head.logits(hidden, self.weight)
-        lse = logits.logsumexp(-1, keepdim=True)
-        logprobs = logits.sub_(lse)
-        probs = logprobs.exp()
+        logits = plan.head.fill(hidden, self.weight, self.student[: stop - start])
         targets = plan.targets[start:stop, None]
-        chosen = logprobs.gather(-1, targets)[:, 0]
-        every = slice(None)
-        plan.record("student_logprobs", start, every, chosen, stop - start)
-        if plan.entropy:
-            plan.record("entropy", start, every, entropy(logprobs, probs), stop - start)
-        grad_chosen = self._sampled(chosen, start, stop)
-        grad = self._divergences(logprobs, probs, start, stop)
-        if not wants_grad:
-            return None
-        if grad_chosen is not None:
-            grad = probs.mul_(-grad_chosen[:, None]) if grad is None else grad.addcmul_(probs, grad_chosen[:, None], value=-1)
-            grad.scatter_add_(-1, targets, grad_chosen[:, None])
-        if grad is None:
-            return torch.zeros_like(hidden)
-        grad = plan.head.pull_back(grad, logprobs + lse if plan.head.softcap is not None else logprobs)
-        if self.grad_bias is not None:
-            self.grad_bias += grad.sum(0)
-        grad = grad.to(self.weight.dtype)
-        if self.grad_weight is not None:
-            if self.grad_weight.dtype == grad.dtype:
-                self.grad_weight.addmm_(grad.T, hidden)
-            else:
-                self.grad_weight += grad.T @ hidden
-        return grad @ self.weight
+        chosen_logits = logits.gather(-1, targets)
+        lse = self._normalisers(logits) if self._has_sampled(start, stop) else None
+        slope = None if lse is None else self._sampled((chosen_logits - lse)[:, 0], start, stop)
+        teacher = ChunkTarget.of(plan, start, stop, logits, self.teacher, self.scratch)
+        found = logits.new_empty((stop - start, 1)) if lse is None else lse
+        busy = slope is not None or teacher is not None
+        for low in range(0, stop - start, self.block):
+            rows = slice(low, min(low + self.block, stop - start))
+            self._block(logits[rows], found[rows], lse is not None, start + low, teacher, None if slope is None else slope[rows])
+        plan.record("student_logprobs", start, slice(None), (chosen_logits - found)[:, 0], stop - start)
+        if self.wants_grad:
+            self._pull_back(logits, hidden, start, stop, busy)
 
-    def _sampled(self, chosen: Tensor, start: int, stop: int) -> Tensor | None:
-        """Add the sampled-token losses; ∂/∂ln q(y), [n]. ``None``: there are none here."""
+    def _has_sampled(self, start: int, stop: int) -> bool:
+        return any(part.wanted is None and nonempty(part.within(start, stop)) for part in self.plan.parts)
+
+    def _normalisers(self, logits: Tensor) -> Tensor:
+        """ln Σ exp, [n, 1]."""
+        pieces = [logits[low : low + self.block] for low in range(0, len(logits), self.block)]
+        return torch.cat([log_normaliser(piece, probs=self.probs[: len(piece)]) for piece in pieces])
+
+    def _block(self, logits: Tensor, lse: Tensor, known: bool, start: int, teacher: ChunkTarget | None, slope: Tensor | None) -> None:
+        """A few rows: what they add to the loss, and ∂/∂z in the place of z. Fills ``lse`` unless it is ``known``."""
+        count, stop = len(logits), start + len(logits)
+        probs = self.probs[:count]
+        if known:
+            torch.sub(logits, lse, out=probs).exp_()
+        else:
+            lse.copy_(log_normaliser(logits, probs=probs))
+        if self.plan.entropy:
+            work = self.scratch.rows(count)[0]
+            self.plan.record("entropy", start, slice(None), entropy(torch.sub(logits, lse, out=work), probs), count)
+        capped = logits.clone() if self.plan.head.softcap is not None and self.wants_grad else logits
+        added = None if teacher is None else teacher.block(logits, lse, probs, start, stop)
+        if added is not None:
+            self.loss += added
+        if not self.wants_grad:
+            return
+        if slope is not None:
+            if added is not None:
+                logits.addcmul_(probs, slope[:, None], value=-1)
+            else:
+                torch.mul(probs, -slope[:, None], out=logits)
+            logits.scatter_add_(-1, self.plan.targets[start:stop, None], slope[:, None])
+        elif added is None:
+            logits.zero_()
+        self.plan.head.pull_back(logits, capped)
+
+    def _pull_back(self, gradient: Tensor, hidden: Tensor, start: int, stop: int, busy: bool) -> None:
+        """∂/∂hidden and ∂/∂W from ∂/∂z."""
+        if not busy:
+            if self.grad_hidden is not None:
+                self.grad_hidden[start:stop] = 0
+            if self.grad_weight is not None and self.untouched:
+                self.grad_weight.zero_()
+                self.untouched = False
+            return
+        if self.grad_bias is not None:
+            self.grad_bias += gradient.sum(0)
+        if self.grad_hidden is not None:
+            self.grad_hidden[start:stop] = pull(gradient, self.weight)
+        if self.grad_weight is not None:
+            add_outer(self.grad_weight, gradient, hidden, first=self.untouched)
+            self.untouched = False
+
+    def _sampled(self, chosen: Tensor, start: int, stop: int) -> Tensor:
+        """Add the sampled-token losses; ∂/∂ln q(y), [n]."""
         with torch.enable_grad():
             leaf = chosen.detach().requires_grad_()
-            total: Tensor | None = None
+            total = leaf.new_zeros(())
             for part in self.plan.parts:
                 found = part.within(start, stop)
-                if isinstance(part.term, DivergenceTerm) or found.start == found.stop:
+                if part.wanted is not None or not nonempty(found):
                     continue
-                rows = _rows(part.index[found] - start, stop - start, leaf.device)
+                rows = rows_of(part.index[found] - start, stop - start, leaf.device)
                 streams = {name: stream[start:stop][rows] for name, stream in self.plan.streams.items()}
-                results = sampled_loss(part.term, leaf[rows], streams, None if part.advantages is None else part.advantages[found])
+                assert not isinstance(part.term, Wanted)
+                results = sampled_loss(part.term, leaf[rows], streams, **part.numbers(found))
                 for name, values in results.items():
                     self.plan.record(f"{name}/{part.name}", start, rows, values.detach().to(chosen.dtype), stop - start)
-                summed = (part.weights[found] * results["loss"]).sum()
-                total = summed if total is None else total + summed
-        if total is None:
-            return None
+                total = total + (part.weights[found] * results["loss"]).sum()
         self.loss += total.detach()
         (gradient,) = torch.autograd.grad(total, leaf)
         return gradient
 
-    def _divergences(self, logprobs: Tensor, probs: Tensor, start: int, stop: int) -> Tensor | None:
-        """Add the divergences; ∂/∂z, [n, V]. ``None``: there are none here."""
-        plan = self.plan
-        low, high = (int(bound) for bound in np.searchsorted(plan.dense_index, (start, stop)))
-        if low == high or plan.dense is None:
-            return None
-        target = plan.dense.log_probs(low, high).to(device=logprobs.device, dtype=logprobs.dtype)
-        if target.shape != (high - low, logprobs.shape[-1]):
-            raise IncompatibleError(
-                f"the teacher's target is {tuple(target.shape)}, the student's logits are {(high - low, logprobs.shape[-1])} "
-                "(positions, vocabulary): teacher and student must share one vocabulary"
-            )
-        total: Tensor | None = None
-        for part in plan.parts:
-            found = part.within(start, stop)
-            if not isinstance(part.term, DivergenceTerm) or found.start == found.stop:
-                continue
-            index = part.index[found]
-            rows = _rows(index - start, stop - start, logprobs.device)
-            theirs = _rows(np.searchsorted(plan.dense_index[low:high], index), high - low, logprobs.device)
-            value, gradient = pathwise(
-                part.term.divergence, target[theirs], logprobs[rows], divergence_parameters(part.term), student_probs=probs[rows]
-            )
-            weights = part.weights[found]
-            plan.record(f"loss/{part.name}", start, rows, value, stop - start)
-            plan.record(
-                "teacher_logprobs", start, rows, target[theirs].gather(-1, plan.targets[start:stop][rows][:, None])[:, 0], stop - start
-            )
-            self.loss += (weights * value).sum()
-            gradient.mul_(weights[:, None])
-            if total is None and isinstance(rows, slice):
-                total = gradient
-            else:
-                total = torch.zeros_like(logprobs) if total is None else total
-                total[rows] += gradient
-        return total
-
-
-def _rows(index: Index, length: int, device: torch.device) -> Tensor | slice:
-    """The index as a tensor, or the whole slice where it covers everything, which spares a copy."""
-    return slice(None) if len(index) == length else torch.as_tensor(index, device=device)
-
 
 def entropy(logprobs: Tensor, probs: Tensor) -> Tensor:
-    """−Σ q ln q, [n, V] -> [n], nats."""
-    found = -torch.einsum("nv,nv->n", probs, logprobs)
+    """−Σ q ln q, [n, V] -> [n], nats. ``logprobs`` are overwritten."""
+    found = -logprobs.mul_(probs).sum(-1)
     if bool(found.isnan().any()):  # a masked vocabulary: 0 · −inf
-        found = -(probs * logprobs).masked_fill_(probs == 0, 0.0).sum(-1)
+        found = -logprobs.masked_fill_(probs == 0, 0.0).sum(-1)
     return found
-
-
-def divergence_parameters(term: DivergenceTerm) -> dict[str, float]:
-    """The parameters of a term's divergence."""
-    return {"beta": term.beta} if term.divergence == "jsd" else {}
-
-
-def sampled_loss(term: Term, student_logprobs: Tensor, streams: Mapping[str, Tensor], advantages: Tensor | None) -> dict[str, Tensor]:
-    """Per-token ``loss`` of a sampled-token term, [n], and what else it measured."""
-    if isinstance(term, SupervisedTerm):
-        return {"loss": supervised(student_logprobs)}
-    if isinstance(term, KLTerm):
-        return {"loss": kl_estimate(term.estimator, student_logprobs, streams["teacher" if term.against == "teacher" else "ref"])}
-    assert isinstance(term, PolicyGradientTerm)
-    assert advantages is not None
-    old = streams["old"]
-    result = policy_gradient(
-        student_logprobs,
-        advantages,
-        old_logprobs=torch.where(old.isnan(), student_logprobs.detach(), old),
-        ppo_clip=term.ppo_clip,
-        rollout_logprobs=streams["rollout"] if term.mismatch_cap is not None else None,
-        mismatch_cap=term.mismatch_cap,
-    )
-    measured = {"loss": result.loss, "ratio": result.ratio, "clipped": result.clipped}
-    return measured if term.mismatch_cap is None else {**measured, "mismatch": result.mismatch}

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,13 @@ from agentdistill.learner.adapters import Reference, add_lora, save_lora
 from agentdistill.learner.device import Precision, resolve_autocast, set_threads
 from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
-from agentdistill.learner.packing import MicroBatch, pack
+from agentdistill.learner.packing import Index, MicroBatch, pack
 from agentdistill.learner.plan import make_plan
+from agentdistill.learner.ratios import samples_of, wanted, with_sequence_ratios
+from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
 from agentdistill.learner.scoring import flat_hidden, score_streams
+from agentdistill.learner.signals import dense_signals, dense_terms
 from agentdistill.policy import resolve_device
 from agentdistill.types import FloatArray, Sample
 
@@ -135,11 +139,27 @@ class Learner:
                 model.train(training)
 
     def score(self, samples: Sequence[Sample], want: Collection[str]) -> list[Sample]:
-        """The samples with ``old_logprobs`` and ``ref_logprobs`` filled, as ``want`` names them; for ``entropy`` see :meth:`streams`."""
-        return [
-            replace(sample, old_logprobs=found.get("old", sample.old_logprobs), ref_logprobs=found.get("ref", sample.ref_logprobs))
-            for sample, found in zip(samples, self.streams(samples, want), strict=True)
-        ]
+        """The samples with ``old_logprobs``, ``ref_logprobs`` and ``entropy`` filled, as ``want`` names them; see :meth:`streams`."""
+        fields = {"old": "old_logprobs", "ref": "ref_logprobs", "entropy": "entropy"}
+        filled = []
+        for sample, found in zip(samples, self.streams(samples, want), strict=True):
+            streams: dict[str, Any] = {fields[name]: stream for name, stream in found.items()}
+            filled.append(replace(sample, **streams))
+        return filled
+
+    def score_signals(self, samples: Sequence[Sample], terms: Mapping[str, Term], dense: DenseTeacher) -> list[Sample]:
+        """The samples with what the teacher signals of policy-gradient terms need of whole distributions; see
+        :func:`agentdistill.learner.signals.dense_signals`."""
+        return dense_signals(
+            self.model,
+            samples,
+            dense_terms(terms),
+            dense,
+            head=self.head,
+            micro_batch_tokens=self.config.micro_batch_tokens,
+            chunk_tokens=self.config.chunk_tokens,
+            precision=self.precision,
+        )
 
     def pack(self, samples: Sequence[Sample], terms: Mapping[str, Term], step: int) -> list[MicroBatch]:
         """Cut a whole batch into micro-batches; see :func:`agentdistill.learner.packing.pack`."""
@@ -162,6 +182,9 @@ class Learner:
             Any error of ``dense``. After an error nothing is accumulated any more, from earlier calls neither.
         """
         try:
+            if names := wanted(terms, micro_batches):
+                scores = self._scores(self.model, samples_of(micro_batches), False)
+                micro_batches = with_sequence_ratios(micro_batches, names, [found["logprobs"] for found in scores])
             self.model.train()
             measured = self._backward(micro_batches, terms, step, dense)
         except BaseException:
@@ -278,10 +301,26 @@ class Learner:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             for number, micro in enumerate(micro_batches):
                 torch.manual_seed((self.updates << 20) + number)  # dropout depends on the update alone, so that a resumed run repeats it
-                plan = make_plan(micro, terms, step, dense, head=self.head, precision=self.precision, chunk=self.config.chunk_tokens)
+                plan = make_plan(
+                    micro,
+                    terms,
+                    step,
+                    dense,
+                    head=self.head,
+                    precision=self.precision,
+                    chunk=self.config.chunk_tokens,
+                    reference=None if self.reference is None else partial(self._reference_target, micro),
+                )
                 token_losses(plan, flat_hidden(self.model, micro, self.precision)).backward()  # type: ignore[no-untyped-call]  # torch
                 measured.append(Measured(micro=micro, arrays=plan.to_host()))
         return measured
+
+    @torch.no_grad()
+    def _reference_target(self, micro: MicroBatch, index: Index) -> ReferenceTarget:
+        """The reference's distributions at the positions ``index`` of a micro-batch, formed a chunk at a time."""
+        with self.as_it_began() as model:
+            states = flat_hidden(model, micro, self.precision)[torch.as_tensor(index, device=self.device)]
+            return ReferenceTarget(Head.of(model, self.head.rows), states, self.precision.product_dtype)
 
     def _scores(self, model: nn.Module, samples: Sequence[Sample], entropy: bool) -> list[dict[str, FloatArray]]:
         return score_streams(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,6 +39,10 @@ class Component:
     """w / N_c: [n]."""
     advantages: FloatArray | None
     """Of a policy gradient: [n]. ``None``: the term has no advantage."""
+    kappa: FloatArray | None = None
+    """Weight for the mismatch of trainer and rollout engine: [n]. ``None``: not corrected, or of each token by itself."""
+    sequence_log_ratio: FloatArray | None = None
+    """Mean of ln π_θ − ln π_old over the token's episode: [n]. ``None``: the ratio is of each token by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,13 +100,13 @@ def needs(terms: Mapping[str, Term]) -> frozenset[str]:
             wanted.add("teacher_logprobs" if term.against == "teacher" else "ref_logprobs")
         elif isinstance(term, PolicyGradientTerm):
             wanted.add("advantages")
-            if term.mismatch_cap is not None:
+            if term.correction is not None:
                 wanted.add("rollout_logprobs")
     return frozenset(wanted)
 
 
 def normalisers(samples: Sequence[Sample], terms: Mapping[str, Term]) -> dict[str, float]:
-    """N_c of each component: its tokens, its turns, its episodes, or its constant. 0 where it has no token anywhere.
+    """N_c of each component: its tokens, its turns, its episodes (times its constant), or its constant. 0 where it has no token anywhere.
 
     A process that holds a part of the batch sums these over all parts and hands the sums to :func:`pack`.
     """
@@ -110,7 +114,11 @@ def normalisers(samples: Sequence[Sample], terms: Mapping[str, Term]) -> dict[st
     for name, term in terms.items():
         scales = _scales(samples, name, term)
         units = sum(float(scale[_mask(sample, name)].sum()) for sample, scale in zip(samples, scales, strict=True))
-        found[name] = term.constant if term.constant is not None else float(round(units))
+        if term.normaliser == "episode":
+            carriers = {sample.episode for sample in samples if _mask(sample, name).any()}
+            found[name] = len(carriers) * (term.constant or 1.0)
+        else:
+            found[name] = term.constant if term.constant is not None else float(round(units))
     return found
 
 
@@ -124,7 +132,7 @@ def _mask(sample: Sample, name: str) -> BoolArray:
 
 def _scales(samples: Sequence[Sample], name: str, term: Term) -> list[Weights]:
     """Per token: 1 for token and constant; 1 / (tokens of its turn or episode) where those are averaged first."""
-    if term.normaliser in ("token", "constant"):
+    if term.normaliser in ("token", "episode", "constant"):
         return [np.ones(len(sample)) for sample in samples]
     counts: Counter[tuple[str, int]] = Counter()
     units = [sample.turn if term.normaliser == "turn" else np.zeros(len(sample), np.int32) for sample in samples]
@@ -231,12 +239,21 @@ def _micro_batch(
         cols=np.concatenate(cols),
     )
     components: dict[str, Component] = {}
-    for name, term in terms.items():
+    for name in terms:
         values = np.asarray(micro.gather([weights[name][i] for i in chosen]), np.float64)
         index = np.flatnonzero(values)
-        advantages = None
-        if isinstance(term, PolicyGradientTerm):
-            advantages = np.asarray(micro.gather([samples[i].advantages.get(name) for i in chosen]), np.float32)[index]
         if len(index):
-            components[name] = Component(index=index, weights=values[index], advantages=advantages)
-    return MicroBatch(samples=micro.samples, input_ids=micro.input_ids, rows=micro.rows, cols=micro.cols, components=components)
+            components[name] = Component(
+                index=index,
+                weights=values[index],
+                advantages=_stream(micro, index, [samples[i].advantages.get(name) for i in chosen]),
+                kappa=_stream(micro, index, [samples[i].kappas.get(name) for i in chosen]),
+            )
+    return replace(micro, components=components)
+
+
+def _stream(micro: MicroBatch, index: Index, streams: Sequence[FloatArray | None]) -> FloatArray | None:
+    """A stream of one component, where its rows have one."""
+    if all(stream is None for stream in streams):
+        return None
+    return np.asarray(micro.gather(streams), np.float32)[index]

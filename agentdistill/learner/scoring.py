@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,21 @@ def flat_hidden(model: Any, micro: MicroBatch, precision: Precision) -> torch.Te
     return hidden.flatten(0, 1).index_select(0, torch.as_tensor(micro.hidden_index, device=precision.device))
 
 
+def scoring_batches(samples: Sequence[Sample], micro_batch_tokens: int) -> Iterator[tuple[list[int], MicroBatch]]:
+    """Every sampled position of the samples, in micro-batches, each with the numbers of its samples."""
+    where = [np.flatnonzero(sample.sampled[1:]) + 1 for sample in samples]
+    for chosen in fill({i: int(cols[-1]) for i, cols in enumerate(where) if len(cols)}, micro_batch_tokens):
+        yield (
+            chosen,
+            MicroBatch(
+                samples=tuple(samples[i] for i in chosen),
+                input_ids=pad([samples[i].token_ids[: where[i][-1]] for i in chosen]),
+                rows=np.repeat(np.arange(len(chosen)), [len(where[i]) for i in chosen]),
+                cols=np.concatenate([where[i] for i in chosen]),
+            ),
+        )
+
+
 @torch.no_grad()
 def score_streams(
     model: Any,
@@ -40,16 +55,9 @@ def score_streams(
     """
     names = {"student_logprobs": "logprobs", **({"entropy": "entropy"} if entropy else {})}
     found = [{name: np.full(len(sample), np.nan, np.float32) for name in names.values()} for sample in samples]
-    where = [np.flatnonzero(sample.sampled[1:]) + 1 for sample in samples]
     training = model.training
     model.eval()
-    for chosen in fill({i: int(cols[-1]) for i, cols in enumerate(where) if len(cols)}, micro_batch_tokens):
-        micro = MicroBatch(
-            samples=tuple(samples[i] for i in chosen),
-            input_ids=pad([samples[i].token_ids[: where[i][-1]] for i in chosen]),
-            rows=np.repeat(np.arange(len(chosen)), [len(where[i]) for i in chosen]),
-            cols=np.concatenate([where[i] for i in chosen]),
-        )
+    for chosen, micro in scoring_batches(samples, micro_batch_tokens):
         plan = Plan(
             head=Head.of(model, vocab_size),
             targets=torch.as_tensor(micro.targets, device=precision.device),
@@ -62,6 +70,6 @@ def score_streams(
         for source, name in names.items():
             values = plan.arrays[source].float().cpu().numpy()
             for row, i in enumerate(chosen):
-                found[i][name][where[i]] = values[micro.rows == row]
+                found[i][name][micro.cols[micro.rows == row]] = values[micro.rows == row]
     model.train(training)
     return found

@@ -1,13 +1,10 @@
 """Divergences between whole next-token distributions, with the gradient formed beside the value.
 
-For every divergence here the gradient with respect to the student's logits z has one form (score-function identity, see
-"A Survey of On-Policy Distillation for Large Language Models", arXiv 2604.00626)::
+    divergence          logits of both sides; over the whole vocabulary, or over the likeliest tokens of a side
+    sparse_divergence   the teacher known only at a few tokens, as a server returns them
 
-    ∂D/∂z_v = −q_v (A_v − E_q A),     A_v = −∂D/∂q_v = A_f(u_v) = u f′(u) − f(u)   up to a constant
-
-so a divergence is two lines: its value, and its *pull* q_v A_v written so that it never divides by q. The gradient is then
-``q · Σ pull − pull``. It is computed with the value, in log space and in float32 at least; nothing of it goes through autograd,
-which is why a row that does not count can hold −inf without turning the gradient into NaN.
+The value and its gradient are computed together, in log space (``gradients``): in float32 at least, powers of u in float64. Nothing of
+it goes through autograd, which is why a row that does not count can hold −inf or NaN without turning the gradient into NaN.
 
 Shapes: V vocabulary; ``...`` any leading axes.
 """
@@ -15,162 +12,45 @@ Shapes: V vocabulary; ``...`` any leading axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from agentdistill.errors import ConfigError, UsageError, unknown
+from agentdistill.losses.catalogue import DIVERGENCES, Divergence, lookup
+from agentdistill.losses.gradients import ValueAndGradient, pathwise, sparse_pathwise, top_pathwise
+from agentdistill.losses.support import remainder
 
-Parts = tuple[Tensor, Tensor]
-"""Value [...] and pull [..., V], the latter in memory of its own."""
+__all__ = ["DIVERGENCES", "ROUTES", "Divergence", "divergence", "lookup", "pathwise", "sparse_divergence", "sparse_pathwise"]
 
-ROUTES = ("full",)
+ROUTES = ("full", "topk")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Divergence:
-    """One entry of :data:`DIVERGENCES`."""
-
-    name: str
-    formula: str
-    paper: str
-    defaults: Mapping[str, float] = field(default_factory=dict)
-    """Its parameters and their defaults."""
-    parts: Callable[..., Parts]
-    """(teacher_logprobs, student_logprobs, student_probs, **parameters) -> value and pull."""
-
-    def parameters(self, given: Mapping[str, float]) -> dict[str, float]:
-        """``defaults`` overridden by ``given``.
-
-        Raises:
-            ConfigError: a parameter that this divergence does not have, or a value outside (0, 1).
-        """
-        for key, value in given.items():
-            if key not in self.defaults:
-                raise ConfigError(f"divergence {self.name!r}: {unknown('parameter', key, self.defaults)}")
-            if not 0 < value < 1:
-                raise ConfigError(
-                    f"divergence {self.name!r}: {key}={value:g} is not strictly between 0 and 1; "
-                    "the limits are forward_kl and reverse_kl, by name, on their own scale"
-                )
-        return {**self.defaults, **given}
+Compute = Callable[[Tensor], ValueAndGradient]
+"""From the student's log-probabilities."""
 
 
-def _zero_where(empty: Tensor, values: Tensor) -> Tensor:
-    """0 · ln 0 = 0: entries without mass contribute nothing, whatever the logarithm is."""
-    return values.masked_fill_(empty, 0.0)
+class Types(NamedTuple):
+    """What is computed in, and what comes out."""
 
-
-def _forward_kl(teacher_logprobs: Tensor, student_logprobs: Tensor, student_probs: Tensor) -> Parts:
-    p = teacher_logprobs.exp()
-    value = _zero_where(p == 0, p * (teacher_logprobs - student_logprobs)).sum(-1)
-    return value, p  # q A = q u = p
-
-
-def _reverse_kl(teacher_logprobs: Tensor, student_logprobs: Tensor, student_probs: Tensor) -> Parts:
-    pull = _zero_where(student_probs == 0, (teacher_logprobs - student_logprobs).mul_(student_probs))  # A = ln u; its −1 is a baseline
-    return -pull.sum(-1), pull
-
-
-def _jsd(teacher_logprobs: Tensor, student_logprobs: Tensor, student_probs: Tensor, *, beta: float) -> Parts:
-    p = teacher_logprobs.exp()
-    mixture_logprobs = torch.logaddexp(teacher_logprobs + math.log(beta), student_logprobs + math.log1p(-beta))
-    pull = _zero_where(student_probs == 0, (mixture_logprobs - student_logprobs).mul_(student_probs)).mul_(1 - beta)  # A = (1−β) ln(M/q)
-    towards = _zero_where(p == 0, p * (teacher_logprobs - mixture_logprobs)).sum(-1)
-    return beta * towards - pull.sum(-1), pull
-
-
-DIVERGENCES: Mapping[str, Divergence] = MappingProxyType(
-    {
-        entry.name: entry
-        for entry in (
-            Divergence(
-                name="forward_kl",
-                formula="Σ p ln(p/q)",
-                paper="Distilling the Knowledge in a Neural Network, Hinton et al., arXiv 1503.02531",
-                parts=_forward_kl,
-            ),
-            Divergence(
-                name="reverse_kl",
-                formula="Σ q ln(q/p)",
-                paper="MiniLLM, Gu et al., arXiv 2306.08543",
-                parts=_reverse_kl,
-            ),
-            Divergence(
-                name="jsd",
-                formula="β Σ p ln(p/M) + (1−β) Σ q ln(q/M),  M = βp + (1−β)q",
-                paper="On-Policy Distillation of Language Models (GKD), Agarwal et al., arXiv 2306.13649, Eq. 1",
-                defaults={"beta": 0.5},
-                parts=_jsd,
-            ),
-        )
-    }
-)
-"""Every divergence by name. The weight β of ``jsd`` is on the teacher's side."""
-
-
-def lookup(name: str) -> Divergence:
-    """The entry called ``name``.
-
-    Raises:
-        ConfigError: there is none; the message names those that there are.
-    """
-    if name not in DIVERGENCES:
-        raise ConfigError(unknown("divergence", name, DIVERGENCES))
-    return DIVERGENCES[name]
-
-
-def pathwise(
-    name: str,
-    teacher_logprobs: Tensor,
-    student_logprobs: Tensor,
-    parameters: Mapping[str, float] | None = None,
-    *,
-    student_probs: Tensor | None = None,
-) -> Parts:
-    """Value and gradient of a divergence from log-probabilities that are already normalised. No autograd graph is made.
-
-    Args:
-        name: a key of :data:`DIVERGENCES`.
-        teacher_logprobs: ln p, [..., V]; a row of nothing but −inf has no target and yields 0 and a zero gradient.
-        student_logprobs: ln q, [..., V].
-        parameters: as :func:`divergence` takes them.
-        student_probs: q, where the caller has it already.
-
-    Returns:
-        D [...] in nats (rounding below zero is cut off), and ∂D/∂z [..., V] for student logits z.
-        D is +inf where the definition says so: mass on one side of a KL that the other side lacks.
-
-    Raises:
-        ConfigError: unknown name or parameter.
-    """
-    entry = lookup(name)
-    chosen = entry.parameters(parameters or {})
-    with torch.no_grad():
-        q = student_logprobs.exp() if student_probs is None else student_probs
-        value, pull = entry.parts(teacher_logprobs, student_logprobs, q, **chosen)
-        gradient = pull.addcmul_(q, pull.sum(-1, keepdim=True), value=-1).neg_()
-        without_target = teacher_logprobs.amax(-1).isneginf()
-        if bool(without_target.any()):
-            value = value.masked_fill(without_target, 0.0)
-            gradient.masked_fill_(without_target.unsqueeze(-1), 0.0)
-        return value.clamp_min(0.0), gradient
+    inside: torch.dtype
+    outside: torch.dtype
 
 
 class _Pathwise(torch.autograd.Function):
-    """Hands the gradient of :func:`pathwise` to autograd."""
+    """Hands the gradient that was formed with the value to autograd."""
 
     @staticmethod
-    def forward(ctx: Any, student_logits: Tensor, teacher_logits: Tensor, name: str, parameters: dict[str, float]) -> Tensor:
-        dtype = torch.promote_types(torch.promote_types(student_logits.dtype, teacher_logits.dtype), torch.float32)
-        has_target = ~teacher_logits.amax(-1, keepdim=True).isneginf()
-        teacher = teacher_logits.to(dtype).masked_fill(~has_target, 0.0).log_softmax(-1).masked_fill(~has_target, -math.inf)
-        value, gradient = pathwise(name, teacher, student_logits.to(dtype).log_softmax(-1), parameters)
+    def forward(ctx: Any, student_logits: Tensor, types: Types, mask: Tensor | None, compute: Compute) -> Tensor:
+        logits = student_logits.to(types.inside)
+        if mask is not None:
+            logits = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
+        value, gradient = compute(logits.log_softmax(-1))
+        if types.inside != types.outside:
+            value, gradient = value.to(types.outside), gradient.to(types.outside)
+            value = value.masked_fill(value.isfinite() & ~gradient.isfinite().all(-1), math.inf)  # as where it is formed
         ctx.save_for_backward(gradient)
         ctx.student_dtype = student_logits.dtype
         return value
@@ -181,39 +61,158 @@ class _Pathwise(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         scaled = gradient * upstream.unsqueeze(-1)
         scaled = scaled.masked_fill_((upstream == 0).unsqueeze(-1), 0.0)  # a loss that is not used has no gradient, be it infinite
+        if ctx.student_dtype != scaled.dtype:
+            limit = torch.finfo(ctx.student_dtype).max
+            scaled = scaled.clamp_(-limit, limit)
         return scaled.to(ctx.student_dtype), None, None, None
 
 
-def divergence(name: str, teacher_logits: Tensor, student_logits: Tensor, *, route: str = "full", **parameters: float) -> Tensor:
+def divergence(
+    name: str,
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    *,
+    route: str = "full",
+    k: int | None = None,
+    support: str = "teacher",
+    tail: bool | None = None,
+    renormalise: bool | str = False,
+    form: str = "pathwise",
+    target: Callable[[Tensor, Tensor], Tensor] | None = None,
+    mask: Tensor | None = None,
+    **parameters: float,
+) -> Tensor:
     """D(p, q) at each position, differentiable once in the student. The teacher is a target and receives no gradient.
 
     ``forward_kl`` Σ p ln(p/q), ``reverse_kl`` Σ q ln(q/p), ``jsd`` β KL(p‖M) + (1−β) KL(q‖M) with M = βp + (1−β)q: β weighs the
-    teacher, and jsd/β → forward_kl as β → 0, jsd/(1−β) → reverse_kl as β → 1. See :data:`DIVERGENCES` for the papers.
+    teacher, and jsd/β → forward_kl as β → 0, jsd/(1−β) → reverse_kl as β → 1. See :data:`DIVERGENCES` for all, with their papers.
+
+    ``route="topk"`` sums over the ``k`` likeliest tokens of a side, S. What it does with the rest decides its bias:
+
+    ====================  ==========================  ==========================================================================
+    choice                value                       bias
+    ====================  ==========================  ==========================================================================
+    ``tail`` (default)    S and one symbol more       an f-divergence is never above the full one: differences within the rest
+                                                      are not seen; the rest is pushed as a block, in proportion to q
+                                                      (SDPO, arXiv 2601.20802)
+    ``renormalise``       both sides sum to 1 on S    no gradient outside S: mass that the student has there is never corrected
+                                                      (Revisiting OPD, arXiv 2603.25562)
+    ``"teacher"``         the teacher alone does      forward_kl is cross-entropy-like: it draws all mass into S, and stays
+                                                      positive at q = p (EOPD, arXiv 2603.07079)
+    ``tail=False``        the bare partial sum        can be negative; the reverse KL falls by moving mass off S
+    ``form="score"``      the bare partial sum        −Σ_S sg[q A] ∇ln q with A less its constant (reverse KL: ln p/q): the
+                                                      restricted sum of the score function, no push off S by the constant; the
+                                                      rest's share is missing (Rethinking OPD, arXiv 2604.13016)
+    ====================  ==========================  ==========================================================================
+
+    The tail is exact for the mass of S itself; all choices are exact once S holds all mass.
 
     Args:
         name: a key of :data:`DIVERGENCES`.
         teacher_logits: [..., V], any logits or log-probabilities; −inf where the teacher has no mass. A row of nothing but −inf
             (padding) has no target: its divergence and gradient are 0.
         student_logits: [..., V].
-        route: ``full``: the sum over the whole vocabulary.
-        **parameters: ``beta`` of ``jsd``, in (0, 1), default 0.5.
+        route: ``full``: the sum over the whole vocabulary. ``topk``: over a support.
+        k: size of each top-k set; from V on, the whole vocabulary. ``None``: not given, as ``full`` wants it.
+        support: whose likeliest tokens: ``teacher``, ``student``, ``union`` or ``intersection`` (may be empty: 0 and no gradient).
+        tail: whether one more symbol stands for the rest. ``None``: yes, unless ``renormalise`` or ``form`` says otherwise.
+        renormalise: ``True`` for both sides, ``"teacher"`` for the teacher alone. One side without mass on S: infinite.
+        form: ``pathwise``: the gradient is the value's. ``score``: see the table.
+        target: what stands in for the teacher: ``target(teacher_logits, student_logits)`` -> log-probabilities, such as those of
+            ``targets``. ``None``: the teacher itself.
+        mask: [...], bool: False where a row does not count; it is 0, has no gradient and may hold anything. ``None``: all count.
+        **parameters: as the entry of :data:`DIVERGENCES` says, such as ``beta`` of ``jsd``.
 
     Returns:
         [...] in nats, float32, or float64 where an input is. A finite value has a finite gradient.
 
     Raises:
-        ConfigError: unknown name, route or parameter.
+        ConfigError: unknown name, route, parameter or choice, or choices that exclude each other.
         UsageError: shapes that differ, or no floating-point numbers.
     """
-    parameters = lookup(name).parameters(parameters)
+    entry = lookup(name)
+    chosen = entry.parameters(parameters)
     if route not in ROUTES:
         raise ConfigError(unknown("route", route, ROUTES))
+    rest = remainder(tail, renormalise, form)
+    if route == "full" and (k is not None or tail is not None or renormalise or form != "pathwise" or support != "teacher"):
+        raise ConfigError("k, support, tail, renormalise and form belong to route='topk'; route='full' sums over the whole vocabulary")
+    if route == "topk" and k is None:
+        raise ConfigError("route='topk' needs k, the number of tokens to sum over, such as k=16")
     if teacher_logits.shape != student_logits.shape:
         raise UsageError(f"teacher_logits {tuple(teacher_logits.shape)} and student_logits {tuple(student_logits.shape)} differ in shape")
-    if student_logits.ndim == 0 or student_logits.shape[-1] == 0:
-        raise UsageError(f"logits of shape {tuple(student_logits.shape)} have no vocabulary axis; expected [..., V]")
-    for side, logits in (("teacher", teacher_logits), ("student", student_logits)):
-        if not logits.is_floating_point():
-            raise UsageError(f"{side}_logits are {logits.dtype}; expected floating-point logits")
-    value: Tensor = _Pathwise.apply(student_logits, teacher_logits.detach(), name, parameters)  # type: ignore[no-untyped-call]  # torch
+    types = _checked(entry, {"teacher_logits": teacher_logits, "student_logits": student_logits}, mask)
+    with torch.no_grad():
+        teacher = (target(teacher_logits, student_logits) if target else teacher_logits).to(types.inside)
+        if mask is not None:
+            teacher = teacher.masked_fill(~mask.unsqueeze(-1), -math.inf)
+        no_target = teacher.amax(-1, keepdim=True).isneginf()
+        teacher = teacher.masked_fill(no_target, 0.0).log_softmax(-1).masked_fill_(no_target, -math.inf)
+
+    def compute(student: Tensor) -> ValueAndGradient:
+        if k is None:
+            return pathwise(name, teacher, student, chosen)
+        return top_pathwise(name, teacher, student, chosen, k=k, side=support, rest=rest)
+
+    value: Tensor = _Pathwise.apply(student_logits, types, mask, compute)  # type: ignore[no-untyped-call]  # torch
     return value
+
+
+def sparse_divergence(
+    name: str,
+    ids: Tensor,
+    teacher_logprobs: Tensor,
+    student_logits: Tensor,
+    *,
+    tail: bool | None = None,
+    renormalise: bool | str = False,
+    form: str = "pathwise",
+    mask: Tensor | None = None,
+    **parameters: float,
+) -> Tensor:
+    """:func:`divergence` over the tokens at which the teacher is known, the top-k of a server for instance.
+
+    Args:
+        name: a key of :data:`DIVERGENCES`.
+        ids: [..., k], no id twice in a row (not checked, it would be counted twice); −1: padding.
+        teacher_logprobs: ln p at ``ids``, [..., k], normalised over the whole vocabulary, so that what is missing from 1 is the mass
+            of the rest; −inf: padding. A row of padding has no target: its divergence and gradient are 0.
+        student_logits: [..., V].
+        tail: as for :func:`divergence`.
+        renormalise: as for :func:`divergence`.
+        form: as for :func:`divergence`.
+        mask: as for :func:`divergence`.
+        **parameters: as for :func:`divergence`.
+
+    Raises:
+        ConfigError: as for :func:`divergence`.
+        UsageError: shapes that do not fit, no floating-point numbers, or an id outside the vocabulary.
+    """
+    entry = lookup(name)
+    chosen = entry.parameters(parameters)
+    types = _checked(entry, {"teacher_logprobs": teacher_logprobs, "student_logits": student_logits}, mask)
+    with torch.no_grad():
+        teacher = teacher_logprobs.to(types.inside)
+        if mask is not None and mask.shape == ids.shape[:-1] == teacher.shape[:-1]:
+            ids, teacher = ids.masked_fill(~mask.unsqueeze(-1), -1), teacher.masked_fill(~mask.unsqueeze(-1), -math.inf)
+
+    def compute(student: Tensor) -> ValueAndGradient:
+        return sparse_pathwise(name, ids, teacher, student, chosen, tail=tail, renormalise=renormalise, form=form)
+
+    value: Tensor = _Pathwise.apply(student_logits, types, mask, compute)  # type: ignore[no-untyped-call]  # torch
+    return value
+
+
+def _checked(entry: Divergence, sides: dict[str, Tensor], mask: Tensor | None) -> Types:
+    """The types; powers of u lose float32's digits where teacher and student differ much, and are computed in float64."""
+    dtype = torch.float32
+    for name, logits in sides.items():
+        if logits.ndim == 0 or (logits.shape[-1] == 0 and name == "student_logits"):
+            raise UsageError(f"{name} of shape {tuple(logits.shape)} have no vocabulary axis; expected [..., V]")
+        if not logits.is_floating_point():
+            raise UsageError(f"{name} are {logits.dtype}; expected floating-point numbers")
+        dtype = torch.promote_types(dtype, logits.dtype)
+    if mask is not None and (mask.dtype is not torch.bool or mask.shape != sides["student_logits"].shape[:-1]):
+        rows = tuple(sides["student_logits"].shape[:-1])
+        raise UsageError(f"mask {tuple(mask.shape)} of {mask.dtype}: expected {rows} of torch.bool, one for each row of logits")
+    return Types(torch.float64 if entry.overflows else dtype, dtype)

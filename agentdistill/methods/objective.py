@@ -9,19 +9,14 @@ Each term c divides by its own count N_c over the global batch, so adding a term
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from agentdistill.config.schema import (
-    Coefficient,
-    DivergenceTerm,
-    KLTerm,
-    MethodConfig,
-    PolicyGradientTerm,
-    Schedule,
-    Term,
-)
+from agentdistill.config.method import resolved, schedules
+from agentdistill.config.schedule import Adaptive, Schedule, State, at, is_zero
+from agentdistill.config.schema import DivergenceTerm, KLTerm, MethodConfig, PolicyGradientTerm, Term
 from agentdistill.credit import CreditReport, assign
-from agentdistill.errors import ConfigError
 from agentdistill.methods.protocol import Needs
+from agentdistill.methods.refuse import hears_teacher, refuse_dead_terms
 from agentdistill.types import Author, EpisodeGroup, Sample
 
 
@@ -36,72 +31,86 @@ class Objective:
         self.terms: Mapping[str, Term] = config.terms
         self.group_size = config.group_size
         sampler = config.sampler
-        shares: dict[Author, float] = {"student": sampler.student, "expert": sampler.expert, "teacher": sampler.teacher}
-        self.shares = {author: share for author, share in shares.items() if share > 0}
+        players: dict[Author, bool] = {
+            "student": not is_zero(sampler.student),
+            "expert": sampler.expert > 0,
+            "teacher": sampler.teacher > 0,
+        }
+        self.players = tuple(author for author, plays in players.items() if plays)
         self.demonstrations = sampler.demonstrations
         self.only_successes = sampler.only_successes
-        self.needs = _needs(config)
+        self.special_ids: frozenset[int] = frozenset()
         refuse_dead_terms(config)
+        self.needs = needs_of(config)
+        self._adaptive = {path: each for path, each in _all_schedules(config).items() if isinstance(each, Adaptive)}
+        self._states: dict[str, State] = {path: each.begin() for path, each in self._adaptive.items()}
+
+    def terms_at(self, step: int) -> dict[str, Term]:
+        """The terms with every coefficient as a number."""
+        return {name: resolved(term, step, self._states, f"terms.{name}.") for name, term in self.terms.items()}
+
+    def shares_at(self, step: int) -> dict[Author, float]:
+        """Probability of each player to play a task."""
+        shares = self.config.sampler.shares(at(self.config.sampler.student, step, self._states.get("sampler.student")))
+        return {author: shares[author] for author in self.players}
 
     def credit(self, samples: Sequence[Sample], groups: Sequence[EpisodeGroup], step: int) -> CreditReport:
-        return assign(samples, groups, self.terms, step)
+        return assign(samples, groups, self.terms_at(step), step, special_ids=self.special_ids)
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Hear the figures of a step: schedules that answer to them move."""
+        self._states = {path: each.observe(self._states[path], metrics) for path, each in self._adaptive.items()}
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able: where the schedules stand that answer to what they hear."""
+        return {path: dict(state) for path, state in self._states.items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state` was."""
+        self._states.update({path: dict(each) for path, each in state.items() if path in self._adaptive})
 
 
-def _needs(config: MethodConfig) -> Needs:
+def _all_schedules(config: MethodConfig) -> dict[str, Schedule]:
+    """Every schedule of a method, by dotted path."""
+    found = schedules(config.sampler, "sampler.")
+    for name, term in config.terms.items():
+        found |= schedules(term, f"terms.{name}.")
+    return found
+
+
+def needs_of(config: MethodConfig) -> Needs:
+    """What the terms read beyond the student."""
     terms = config.terms.values()
+    gradients = [term for term in terms if isinstance(term, PolicyGradientTerm)]
+    extrapolated = any(term.signal.extrapolation is not None and _reads_teacher_logprobs(term) for term in gradients)
+    dense_signals = any(term.signal.dense and not is_zero(term.teacher) for term in gradients)
+    reference_logprobs = extrapolated or any(isinstance(term, KLTerm) and term.against == "reference" for term in terms)
     return Needs(
         teacher_logprobs=any(_reads_teacher_logprobs(term) for term in terms),
-        teacher_dense=any(isinstance(term, DivergenceTerm) for term in terms),
-        reference=any(isinstance(term, KLTerm) and term.against == "reference" for term in terms),
+        teacher_dense=dense_signals or any(isinstance(term, DivergenceTerm) for term in terms),
+        dense_signals=dense_signals,
+        reference=reference_logprobs or any(isinstance(term, DivergenceTerm) and term.target.kind == "geometric" for term in terms),
+        reference_logprobs=reference_logprobs,
+        old_logprobs=any(
+            term.correction is not None and (term.correction.level, term.correction.kind) != ("token", "tis") for term in gradients
+        ),
+        entropy=any(weight in ("entropy", "tip") for term in terms for weight in _weights(term)),
         teacher_plays=config.sampler.teacher > 0,
         expert_plays=config.sampler.expert > 0,
+        anchors=any(not is_zero(term.critic) and term.critic_signal.kind == "anchors" for term in gradients),
     )
 
 
+def _weights(term: Term) -> list[str]:
+    """Kinds of all weights of a term."""
+    inner = term.signal.weights if isinstance(term, PolicyGradientTerm) else ()
+    return [weight.kind for weight in (*term.token_weights, *inner)]
+
+
 def _reads_teacher_logprobs(term: Term) -> bool:
+    if any(hears_teacher(weight) for weight in _weights(term)):
+        return True
     if isinstance(term, PolicyGradientTerm):
-        return not _is_zero(term.teacher)
+        belief = not is_zero(term.critic) and term.critic_signal.kind == "belief"
+        return not is_zero(term.teacher) or belief
     return isinstance(term, KLTerm) and term.against == "teacher"
-
-
-def refuse_dead_terms(config: MethodConfig) -> None:
-    """Refuse, before step 1, every term that could not move the weights whatever its signal says.
-
-    Groups without advantage in one batch are not refused: that is a metric.
-    """
-    if not config.terms:
-        raise ConfigError(f"method {config.name!r} has no terms; give it at least one under method.terms")
-    for name, term in config.terms.items():
-        where = f"method.terms.{name}"
-        if _is_zero(term.weight):
-            raise ConfigError(f"{where}.weight is 0, so the term cannot train anything; remove the term or give it a weight")
-        if isinstance(term, PolicyGradientTerm):
-            _refuse_dead_policy_gradient(where, term, config)
-        _refuse_tokens_nobody_plays(where, term, config)
-
-
-def _refuse_dead_policy_gradient(where: str, term: PolicyGradientTerm, config: MethodConfig) -> None:
-    if _is_zero(term.outcome) and _is_zero(term.teacher):
-        raise ConfigError(f"{where} has neither an outcome nor a teacher coefficient, so its advantage is always 0; set {where}.teacher=1")
-    if not _is_zero(term.outcome) and term.baseline != "none" and config.group_size < 2:
-        raise ConfigError(
-            f"{where} compares an episode with its group, but method.group_size is {config.group_size}, so the advantage is always 0; "
-            "set method.group_size to 2 or more"
-        )
-    if term.tokens != "student":
-        raise ConfigError(f"{where}.tokens={term.tokens!r}: a policy gradient needs tokens that the student sampled; use 'student'")
-
-
-def _refuse_tokens_nobody_plays(where: str, term: Term, config: MethodConfig) -> None:
-    sampler = config.sampler
-    data = sampler.expert + sampler.teacher
-    if term.tokens == "student" and sampler.student == 0:
-        raise ConfigError(f"{where} trains on the student's tokens, but method.sampler.student is 0; raise it or set {where}.tokens=data")
-    if term.tokens == "data" and data == 0:
-        raise ConfigError(f"{where} trains on data, but nobody makes any; set method.sampler.expert or method.sampler.teacher")
-
-
-def _is_zero(coefficient: Coefficient) -> bool:
-    if isinstance(coefficient, Schedule):
-        return coefficient.start == 0 and coefficient.end == 0
-    return coefficient == 0

@@ -10,7 +10,7 @@ from agentdistill.teacher.halves import Halves
 
 
 class StatesTarget:
-    """Holds the final hidden states of the N positions, [N, H], and applies the head when asked. A ``DenseTarget``."""
+    """Holds the final hidden states of the N positions, [N, H], and applies the head when asked. A ``DenseTarget`` with ``logits``."""
 
     def __init__(self, halves: Halves, states: torch.Tensor, size: int) -> None:
         self._halves = halves
@@ -21,9 +21,12 @@ class StatesTarget:
         return len(self._states)
 
     @torch.no_grad()
-    def logits(self, start: int, stop: int) -> torch.Tensor:
-        """Logits of positions ``start:stop``: [stop−start, V], float32."""
-        return self._halves.logits(self._states[start:stop])[..., : self._size]
+    def logits(self, start: int, stop: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of positions ``start:stop``: [stop−start, V], float32. ``out`` is filled where it has the right shape and device."""
+        states = self._states[start:stop]
+        if out is None or out.shape != (stop - start, self._size) or out.device != states.device:
+            return self._halves.logits(states)[..., : self._size]
+        return self._halves.logits(states, out)
 
     def log_probs(self, start: int, stop: int) -> torch.Tensor:
         """Normalised log-probabilities of positions ``start:stop``: [stop−start, V], float32, no gradient."""

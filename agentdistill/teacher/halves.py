@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from agentdistill.policy.caches import cache_argument, cache_of
+from agentdistill.policy.products import project
 
 _TOLERANCE = 1e-2
 """Relative error of the probe: an ignored softcap or scale is off by far more, bfloat16 rounding by less."""
@@ -33,8 +34,12 @@ class Halves(Protocol):
         """
         ...
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits [..., V], float32, of states [..., S]."""
+    def logits(self, states: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits [..., V], float32, of states [..., S].
+
+        Args:
+            out: [n, V′] for states [n, S]: memory for the first V′ of them; it may be ignored.
+        """
         ...
 
 
@@ -56,13 +61,20 @@ class Split:
         output = self._backbone(input_ids=ids, use_cache=use_cache, **({} if past is None else {self._cache_argument: past}))
         return output[0], cache_of(self._backbone, output)
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._head(states).float()
+    def logits(self, states: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        logits = self._head(states).float() if out is None else self._into(states, out)
         if self._scale != 1:
-            logits = logits * self._scale
+            logits.mul_(self._scale)
         if self._softcap:
-            logits = torch.tanh(logits / self._softcap) * self._softcap
+            logits.div_(self._softcap).tanh_().mul_(self._softcap)
         return logits
+
+    def _into(self, states: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        rows = out.shape[-1]
+        if type(self._head) is not torch.nn.Linear:  # an adapter or a quantised layer
+            return out.copy_(self._head(states)[..., :rows])
+        project(states, self._head.weight[:rows], out)
+        return out if self._head.bias is None else out.add_(self._head.bias[:rows])
 
 
 class Whole:
@@ -78,8 +90,8 @@ class Whole:
         output = self._model(input_ids=ids, use_cache=use_cache, **({} if past is None else {self._cache_argument: past}))
         return output.logits, cache_of(self._model, output)
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        return states.float()
+    def logits(self, states: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        return states.float() if out is None else out.copy_(states[..., : out.shape[-1]])
 
 
 class Lent:
@@ -94,9 +106,9 @@ class Lent:
         with self._lend():
             return self._halves.states(ids, past, use_cache)
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
+    def logits(self, states: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         with self._lend():
-            return self._halves.logits(states)
+            return self._halves.logits(states, out)
 
 
 @torch.no_grad()

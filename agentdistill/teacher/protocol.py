@@ -40,7 +40,10 @@ class PrivilegedTeacher(Protocol):
 class DenseTarget(Protocol):
     """The teacher's whole next-token distribution at N selected positions, formed a chunk at a time and never stored.
 
-    The N positions are those that the learner selected, in its order.
+    The N positions are those that the learner selected, in its order. Two further methods are optional, and used where they are there:
+
+    * ``logits(start, stop, out=None)``, see :class:`LogitsTarget`: spares a normalisation and an allocation.
+    * ``sparse(start, stop)``, see :class:`SparseTarget`: the teacher knows only its most likely tokens; used instead of the others.
     """
 
     def __len__(self) -> int:
@@ -49,6 +52,36 @@ class DenseTarget(Protocol):
 
     def log_probs(self, start: int, stop: int) -> torch.Tensor:
         """Normalised log-probabilities of positions ``start:stop``: [stop−start, V], float32, no gradient."""
+        ...
+
+
+@runtime_checkable
+class LogitsTarget(Protocol):
+    """A target that can also give what it has before it is normalised."""
+
+    def logits(self, start: int, stop: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of positions ``start:stop``, [stop−start, V]: log-probabilities up to a constant a row, no gradient.
+
+        Args:
+            out: memory to put them into, of that shape and of any float dtype; a target may ignore it.
+        """
+        ...
+
+
+@runtime_checkable
+class SparseTarget(Protocol):
+    """A target that knows k tokens a position: what a server returns as its top log-probabilities."""
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def sparse(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of positions ``start:stop``: ids and their log-probabilities, both [stop−start, k].
+
+        Log-probabilities are normalised over the whole vocabulary; an entry with id −1 or log-probability −inf is padding. No id is
+        there twice in a row.
+        """
         ...
 
 

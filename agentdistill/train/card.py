@@ -1,6 +1,6 @@
 """The model card of an export: README.md with YAML front matter, as https://huggingface.co/docs/hub/model-cards has it.
 
-p is the teacher, q the student, y the sampled token; divergences are over the whole vocabulary.
+p is the teacher, q the student, y the sampled token.
 """
 
 from __future__ import annotations
@@ -9,14 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agentdistill.config.schema import Coefficient, DivergenceTerm, KLTerm, PolicyGradientTerm, Schedule, TrainConfig
-from agentdistill.losses.divergences import lookup
-
-_FORMULAS = {
-    "k2": "½ (ln q(y) − ln {p}(y))²",
-    "k3": "u − 1 − ln u with u = {p}(y) / q(y)",
-    "supervised": "−ln q(y)",
-}
+from agentdistill.config.schema import TrainConfig
+from agentdistill.methods.describe import number, term_formula
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,29 +110,9 @@ class Card:
 
 def _method(trained: Trained) -> str:
     method = trained.config.method
-    terms = [(name, _coefficient(term.weight), _formula(term), term.normaliser) for name, term in method.terms.items()]
+    terms = [(name, number(term.weight), term_formula(term), term.normaliser) for name, term in method.terms.items()]
     name = f"`{method.name}`: {method.title}. {method.paper}".strip()
     return _section("Method", f"{name}\n\n{_table(('term', 'weight', 'per token', 'mean over'), terms)}")
-
-
-def _formula(term: object) -> str:
-    if isinstance(term, DivergenceTerm):
-        beta = f" (β = {term.beta:g})" if term.divergence == "jsd" else ""
-        return f"{term.divergence}{beta}: {lookup(term.divergence).formula}"
-    if isinstance(term, PolicyGradientTerm):
-        parts = [
-            f"{_coefficient(value)} {what}"
-            for value, what in ((term.outcome, f"Z ({term.baseline})"), (term.teacher, "(ln p(y) − ln q(y))"))
-            if value != 0
-        ]
-        return f"−ρ A with A = {' + '.join(parts)}, ρ = q(y) / q_old(y)"
-    if isinstance(term, KLTerm):
-        return _FORMULAS[term.estimator].format(p="p" if term.against == "teacher" else "q_ref")
-    return _FORMULAS["supervised"]
-
-
-def _coefficient(value: Coefficient) -> str:
-    return f"{value.start:g} → {value.end:g} over {value.steps} steps" if isinstance(value, Schedule) else f"{value:g}"
 
 
 def _environment(trained: Trained) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class Counters:
     cpu_s: float = 0.0
     success_before: float | None = None
     success_sampled_before: float | None = None
+    schedules: dict[str, Any] = field(default_factory=dict)
+    """Where the method's adaptive schedules stand."""
 
     def count(self, record: StepRecord, parts: Parts) -> None:
         """Add what one step played and what the teacher read and wrote for it."""

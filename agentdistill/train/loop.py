@@ -54,15 +54,16 @@ def one_step(parts: Parts, step: int, record: StepRecord) -> None:
         feedback = parts.review(groups)
         record.reviewed(feedback)
     with record.beat("score"):
-        rows = parts.score(groups, feedback)
+        rows = parts.score(step, groups, feedback)
     with record.beat("credit"):
         credit = parts.method.credit(rows, groups, step)
         record.credited(credit)
     with record.beat("pack"):
-        batches = parts.learner.pack(credit.samples, parts.method.terms, step)
+        terms = parts.method.terms_at(step)
+        batches = parts.learner.pack(credit.samples, terms, step)
     for _ in range(parts.config.learner.updates):
         with record.beat("loss"):
-            losses = parts.learner.accumulate(batches, parts.method.terms, step, parts.dense_teacher)
+            losses = parts.learner.accumulate(batches, terms, step, parts.dense_teacher)
         with record.beat("step"):
             record.updated(losses, parts.learner.update())
     with record.beat("publish"):

@@ -40,14 +40,15 @@ class Parts:
 
     def play(self, step: int, tasks: Sequence[Task]) -> list[EpisodeGroup]:
         """One group of episodes a task, in the order of the tasks."""
-        plays = plan(tasks, seed=self.config.seed, kind="train", step=step, group_size=self.method.group_size, shares=self.method.shares)
+        shares = self.method.shares_at(step)
+        plays = plan(tasks, seed=self.config.seed, kind="train", step=step, group_size=self.method.group_size, shares=shares)
         replayed = {} if self.method.demonstrations is None else self._replayed(plays, step, self.method.demonstrations)
         played = {each.id: each for each in play([each for each in plays if each.id not in replayed], self.players)} | replayed
         return grouped([played[each.id] for each in plays])
 
     def _replayed(self, plays: Sequence[Play], step: int, count: int) -> dict[str, Episode]:
         """The plays of data, each answered by an episode of the fixed set, which is gone through in order from step to step."""
-        authors = [author for author in self.method.shares if author != "student"]
+        authors = [author for author in self.method.players if author != "student"]
         if not self.demonstrations:  # all in one go, so that a run that resumes makes the same ones
             planned = plan(cursor(self.tasks, self.config.seed, 0, count), seed=self.config.seed, kind="demonstration", step=0)
             for author in authors:
@@ -66,15 +67,23 @@ class Parts:
         episodes = [episode for group in groups for episode in group.trainable if episode.turns]
         return {feedback.episode: feedback for feedback in self.teacher.review(episodes)}
 
-    def score(self, groups: Sequence[EpisodeGroup], feedback: Mapping[str, Feedback]) -> list[Sample]:
+    def score(self, step: int, groups: Sequence[EpisodeGroup], feedback: Mapping[str, Feedback]) -> list[Sample]:
         """Rows of all episodes that may train, with the trainer's own log-probabilities where something needs them."""
         episodes = [episode for group in groups for episode in group.episodes if self.may_train(episode)]
         told = self.teacher.prepare(episodes) if isinstance(self.teacher, PrivilegedTeacher) else None
         samples = rows(episodes, feedback, told)
-        want = {"old"} if self.config.learner.updates > 1 else set()
-        if self.method.needs.reference:
-            want.add("ref")
-        return self.learner.score(samples, want) if want else samples
+        needs = self.method.needs
+        wanted = {
+            "old": needs.old_logprobs or self.config.learner.updates > 1,
+            "ref": needs.reference_logprobs,
+            "entropy": needs.entropy,
+        }
+        want = [name for name, needed in wanted.items() if needed]
+        if want:
+            samples = self.learner.score(samples, want)
+        if needs.dense_signals and self.dense_teacher is not None:
+            samples = self.learner.score_signals(samples, self.method.terms_at(step), self.dense_teacher)
+        return samples
 
     def may_train(self, episode: Episode) -> bool:
         """The student's own episodes may, those of others where the method does not leave them out for having failed."""

@@ -53,6 +53,11 @@ def preflight(config: TrainConfig) -> Plan:
     lines += _method(config, method)
     if method.needs.expert_plays:
         expert_of(env_class, config)
+    if method.needs.anchors and env_class.anchor is AgentEnv.anchor:
+        raise ConfigError(
+            f"method {config.method.name!r} compares turns that begin in the same state, and environment {config.env.name!r} gives its "
+            "states no keys; choose one that does, give it an `anchor`, or set the critic's coefficient to 0"
+        )
     lines.append(("student", config.student.path))
     student = Renderer(load_tokenizer(config.student.path, env=config.env.entry_point, role="student"))
     lines.append(("teacher", _teacher(config, method, student) if method.needs.teacher else "none: the method needs none"))
@@ -111,7 +116,7 @@ def _size(bytes: int) -> str:
 
 
 def _method(config: TrainConfig, method: Method) -> list[tuple[str, str]]:
-    shares = ", ".join(f"{author} {share:g}" for author, share in method.shares.items())
+    shares = ", ".join(f"{author} {share:g}" for author, share in method.shares_at(0).items())
     terms = ", ".join(f"{name} ({term.kind})" for name, term in method.terms.items())
     return [("method", f"{config.method.name}: {config.method.title}"), ("who plays", shares), ("terms", terms)]
 

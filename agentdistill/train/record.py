@@ -80,6 +80,7 @@ class Recorder:
             for why in restored.skipped:
                 self.progress.note(f"a newer checkpoint was passed over: {why}")
             self.counters = Counters(**restored.counters)
+            self.parts.method.load_state(self.counters.schedules)
             self.run.discard_after(self.counters.step)
             self._saved_at = self.counters.step
             self.parts.publish(self.counters.step)
@@ -116,6 +117,7 @@ class Recorder:
             record.perf["time/step/seconds"], 1e-9
         )
         self.run.append_perf(record.step, record.perf)
+        self.parts.method.observe(record.metrics)
         self.tracker.scalars(record.step + 1, record.metrics | record.perf)
         self.progress.step(
             StepView(
@@ -171,6 +173,7 @@ class Recorder:
         if rate is not None:
             figures = {"eval/success/greedy": rate} | ({} if sampled is None else {"eval/success/sampled": sampled})
             self.run.append_metrics(self.counters.step, figures, kind="eval")
+            self.parts.method.observe(figures)
             self.tracker.scalars(self.counters.step, figures)
             self.progress.evaluated(self.counters.step, rate)
 
@@ -182,6 +185,7 @@ class Recorder:
         self.counters.wall_s += now - self._began[0]
         self.counters.cpu_s += cpu - self._began[1]
         self._began = (now, cpu)
+        self.counters.schedules = self.parts.method.state()
         save_checkpoint(self.run, self.parts.learner, self.parts.players.renderer, asdict(self.counters), keep=self.config.keep_checkpoints)
         self._saved_at = self.counters.step
 

@@ -87,6 +87,7 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
         device=device,
     )
     renderer = Renderer(tokenizer)
+    method.special_ids = frozenset(tokenizer.all_special_ids)
     own = method.needs.teacher and plugin_of(config.teacher) == SELF
     learner = Learner(model, config.learner, device=device, reference=method.needs.reference or own, vocab_size=renderer.vocab_size)
     teacher = None

@@ -43,11 +43,19 @@ class Sample:
     current policy."""
     ref_logprobs: FloatArray | None = None
     teacher_logprobs: FloatArray | None = None
+    entropy: FloatArray | None = None
+    """−Σ q ln q of the student at each sampled token, nats. ``None``: nothing needs it."""
+    divergences: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Per policy-gradient component whose signal wants it: D of teacher and student over the whole vocabulary at each sampled token."""
+    expected_advantages: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Likewise E_q A, the mean of the teacher's signal over what might have been sampled instead."""
     reviewed: BoolArray | None = None
     """Where the teacher has an opinion: a privileged one has none in turns where there was nothing to tell it. ``None``: everywhere."""
     masks: Mapping[str, BoolArray] = field(default_factory=dict)
     weights: Mapping[str, FloatArray] = field(default_factory=dict)
     advantages: Mapping[str, FloatArray] = field(default_factory=dict)
+    kappas: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Per policy-gradient component: the weight that corrects π_old/π_rollout. Absent: not corrected, or of each token by itself."""
     advantage_parts: Mapping[str, FloatArray] = field(default_factory=dict)
     """``outcome``, ``critic``, ``teacher``: what each contributed to the advantages, for the viewer."""
     pair: str | None = None
@@ -67,9 +75,10 @@ class Sample:
             value = getattr(self, name)
             if value is not None:
                 found[name] = value
-        if self.reviewed is not None:
-            found["reviewed"] = self.reviewed
-        for name in ("masks", "weights", "advantages", "advantage_parts"):
+        for name in ("entropy", "reviewed"):
+            if (value := getattr(self, name)) is not None:
+                found[name] = value
+        for name in ("divergences", "expected_advantages", "masks", "weights", "advantages", "kappas", "advantage_parts"):
             found.update({f"{name}/{key}": value for key, value in getattr(self, name).items()})
         return found
 

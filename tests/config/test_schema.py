@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from agentdistill.config import schema
-from agentdistill.config.schema import DivergenceTerm, MethodConfig, SamplerConfig, Schedule, TrainConfig, at
+from agentdistill.config.schedule import Linear
+from agentdistill.config.schema import DivergenceTerm, MethodConfig, SamplerConfig, TrainConfig, at
 
 
 @given(st.floats(-10, 10), st.floats(-10, 10), st.integers(1, 50), st.integers(0, 100))
 def test_a_schedule_starts_at_start_moves_in_a_line_and_stays_at_end(start: float, end: float, steps: int, step: int) -> None:
-    schedule = Schedule(start=start, end=end, steps=steps)
+    schedule = Linear(start=start, end=end, steps=steps)
     assert schedule.at(0) == start
     assert schedule.at(steps + step) == pytest.approx(end)
     assert min(start, end) - 1e-9 <= schedule.at(step) <= max(start, end) + 1e-9
@@ -19,7 +20,7 @@ def test_a_schedule_starts_at_start_moves_in_a_line_and_stays_at_end(start: floa
 
 def test_a_coefficient_is_a_number_or_a_schedule() -> None:
     assert at(0.3, 99) == 0.3
-    assert at(Schedule(start=1, end=0, steps=4), 1) == 0.75
+    assert at(Linear(start=1, end=0, steps=4), 1) == 0.75
 
 
 def test_a_constant_normaliser_needs_its_constant_and_only_it_does() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Schedule, SupervisedTerm
+from agentdistill.config.schedule import Linear
+from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, SupervisedTerm
 from agentdistill.credit import assign, group_advantages, rows
 from agentdistill.errors import AlignmentError
 from agentdistill.types import (
@@ -198,7 +199,7 @@ def test_data_episodes_do_not_enter_the_students_baseline():
 
 def test_coefficients_follow_their_schedule():
     played = episode("a", turn(1, (1,)))
-    term = PolicyGradientTerm(teacher=Schedule(start=1.0, end=0.0, steps=10))
+    term = PolicyGradientTerm(teacher=Linear(start=1.0, end=0.0, steps=10))
     samples = rows([played], {"a": feedback(played, 0.0)})
     values = [assign(samples, group(played), {"t": term}, step).samples[0].advantages["t"][-1] for step in (0, 5, 10, 99)]
     assert values == pytest.approx([0.5, 0.25, 0.0, 0.0])
@@ -235,7 +236,7 @@ def test_a_turn_without_review_carries_no_term_that_only_hears_the_teacher():
 
 def test_an_outcome_that_fades_out_leaves_unreviewed_turns_to_nobody():
     played = episode("e", turn(3, (1, 2)), reward=1.0)
-    term = PolicyGradientTerm(teacher=1.0, outcome=Schedule(start=1, end=0, steps=2), baseline="none")
+    term = PolicyGradientTerm(teacher=1.0, outcome=Linear(start=1, end=0, steps=2), baseline="none")
     samples = rows([played], {"e": feedback(played, float("nan"))}, {"e": (False,)})
     assert [assign(samples, group(played), {"t": term}, step).samples[0].masks["t"].any() for step in (0, 2)] == [True, False]
 

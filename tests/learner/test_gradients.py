@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Schedule, SupervisedTerm, Term, at
+from agentdistill.config.schedule import Linear
+from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, SupervisedTerm, Term, at
 from agentdistill.types import Sample
 
 TERMS: dict[str, Term] = {
@@ -218,7 +219,7 @@ def test_zero_advantages_give_no_gradient(tools: Any) -> None:
 
 def test_a_schedule_scales_the_gradient_and_zero_leaves_the_term_out(tools: Any) -> None:
     samples, teacher = tools.samples(("kl",)), tools.teacher()
-    schedule = Schedule(start=1.0, end=0.0, steps=4)
+    schedule = Linear(start=1.0, end=0.0, steps=4)
     _, full = tools.run(tools.gpt2(), samples, {"kl": DivergenceTerm(weight=schedule)}, teacher=teacher, step=0)
     report, half = tools.run(tools.gpt2(), samples, {"kl": DivergenceTerm(weight=schedule)}, teacher=teacher, step=2)
     assert_equal(half, {name: value / 2 for name, value in full.items()}, 1e-12)

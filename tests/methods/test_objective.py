@@ -28,7 +28,7 @@ def test_the_presets_of_this_release_are_there():
 def test_every_preset_can_train_and_says_what_it_is(name):
     config = preset(name)
     method = Objective(config)
-    assert sum(method.shares.values()) == pytest.approx(1)
+    assert sum(method.shares_at(0).values()) == pytest.approx(1)
     assert config.title
     assert config.paper
     assert config.signal

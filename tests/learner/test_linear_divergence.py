@@ -1,5 +1,7 @@
 """The kernel against autograd through whole logits, in float64 unless a test is about less."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -330,3 +332,12 @@ def test_parts_on_some_of_the_positions_and_sampled_ones_beside_them_add_up() ->
         wanted = wanted - (x["rows"] * logits.log_softmax(-1)[torch.arange(N), targets])[where["s"]].sum()
         close((loss,), (wanted.detach(),), 1e-9)
         close(torch.autograd.grad(loss, (hidden, weight, bias)), torch.autograd.grad(wanted, other), 1e-9)
+
+
+def test_the_example_of_the_page_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "kernel.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs/kernel.md", "exec"), names)
+    assert names["found"].values.shape == (64,)
+    assert names["weight"].grad is not None

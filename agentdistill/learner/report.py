@@ -184,7 +184,8 @@ def _explained_variance(measured: Sequence[Measured]) -> float | None:
         some = [(one, one.micro.values[name]) for one in measured if name in one.micro.values]
         targets = np.concatenate([regression.targets for _, regression in some]).astype(np.float64)
         said = np.concatenate([one.arrays[f"value/{name}"][regression.index] for one, regression in some])
-        left, total = left + float((targets - said).var()) * len(said), total + float(targets.var()) * len(said)
+        with np.errstate(invalid="ignore"):  # an infinite target, which the step is skipped for
+            left, total = left + float((targets - said).var()) * len(said), total + float(targets.var()) * len(said)
     return 1 - left / total if total > 0 else None
 
 

@@ -96,7 +96,7 @@ class LossReport:
         found: dict[str, None] = {}
         for one in self.measured:
             for name, component in one.micro.components.items():
-                bad = component.index[~np.isfinite(one.arrays[f"loss/{name}"][component.index])]
+                bad = component.index[~np.isfinite(_weighted(one, name))]
                 found.update({one.micro.samples[row].episode: None for row in one.micro.rows[bad]})
         return tuple(found)
 
@@ -105,8 +105,8 @@ def make_report(measured: Sequence[Measured], terms: Mapping[str, Term], step: i
     """Sum the components over the micro-batches and take the metrics."""
     components = {name: 0.0 for name, term in terms.items() if at(term.weight, step) != 0}
     for one in measured:
-        for name, component in one.micro.components.items():
-            components[name] += float((component.weights * one.arrays[f"loss/{name}"][component.index]).sum())
+        for name in one.micro.components:
+            components[name] += float(_weighted(one, name).sum())
     total = sum(at(terms[name].weight, step) * value for name, value in components.items())
     return LossReport(
         total=total,
@@ -114,6 +114,15 @@ def make_report(measured: Sequence[Measured], terms: Mapping[str, Term], step: i
         metrics=_metrics(measured, terms, total, components),
         measured=tuple(Measured(micro=one.micro, arrays=_for_viewer(one, terms)) for one in measured),
     )
+
+
+def _weighted(one: Measured, name: str) -> Values:
+    """w ℓ / N_c of a component's tokens, with the weights that only whole distributions tell; what they silence may be infinite."""
+    component = one.micro.components[name]
+    loss, weights = one.arrays[f"loss/{name}"][component.index], component.weights
+    if (dense := one.arrays.get(f"weight/{name}")) is not None:
+        weights = weights * dense[component.index]
+    return np.multiply(weights, loss, out=np.zeros_like(loss), where=weights != 0)
 
 
 def _log_ratio(one: Measured) -> Values:

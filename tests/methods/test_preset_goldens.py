@@ -17,11 +17,13 @@ from agentdistill.config.schema import DivergenceTerm
 from agentdistill.config.terms import Overlong
 from agentdistill.methods import Objective
 
-from .preset_batch import SPECIAL, Dense, batch, groups, learner, models, table
-from .preset_reference import EXACT, SAMPLED, Reference, outcomes
+from .preset_batch import SPECIAL, Dense, batch, groups, learner, models
+from .preset_dense import EXACT, Reference
+from .preset_sampled import SAMPLED, outcomes
+from .preset_table import table
 from .presets import PRESETS, preset
 
-TOLERANCE = {name: 1e-9 for name in EXACT} | {name: 1e-5 for name in SAMPLED}
+TOLERANCE = dict.fromkeys(EXACT, 1e-9) | dict.fromkeys(SAMPLED, 1e-5)
 SWITCHED = [("reopold", 30), ("kdrl", 100)]
 """Presets that change with the step, where they have."""
 

@@ -96,8 +96,9 @@ class LossReport:
         """Episodes with a token whose loss is NaN or infinite, in the order of the batch."""
         found: dict[str, None] = {}
         for one in self.measured:
+            weighted = {name: _weighted(one, name) for name in one.micro.components}
             for name, index in _covered(one.micro).items():
-                bad = index[~np.isfinite(one.arrays[f"loss/{name}"][index])]
+                bad = index[~np.isfinite(weighted.get(name, one.arrays[f"loss/{name}"][index]))]
                 found.update({one.micro.samples[row].episode: None for row in one.micro.rows[bad]})
         return tuple(found)
 
@@ -109,8 +110,8 @@ def make_report(measured: Sequence[Measured], terms: Mapping[str, Term], step: i
     coefficients |= {f"value/{name}": gae.value_coefficient for name, gae in learned_values(active).items()}
     components = {name: 0.0 for name, coefficient in coefficients.items() if coefficient != 0}
     for one in measured:
-        for name, component in one.micro.components.items():
-            components[name] += float((component.weights * one.arrays[f"loss/{name}"][component.index]).sum())
+        for name in one.micro.components:
+            components[name] += float(_weighted(one, name).sum())
         for name, regression in one.micro.values.items():
             components[f"value/{name}"] += regression.weight * float(one.arrays[f"loss/value/{name}"][regression.index].sum())
     total = sum(coefficients[name] * value for name, value in components.items())
@@ -126,6 +127,15 @@ def _covered(micro: MicroBatch) -> dict[str, Index]:
     """The positions of each component and of each learned value."""
     values = {f"value/{name}": regression.index for name, regression in micro.values.items()}
     return {name: component.index for name, component in micro.components.items()} | values
+
+
+def _weighted(one: Measured, name: str) -> Values:
+    """w ℓ / N_c of a component's tokens, with the weights that only whole distributions tell; what they silence may be infinite."""
+    component = one.micro.components[name]
+    loss, weights = one.arrays[f"loss/{name}"][component.index], component.weights
+    if (dense := one.arrays.get(f"weight/{name}")) is not None:
+        weights = weights * dense[component.index]
+    return np.multiply(weights, loss, out=np.zeros_like(loss), where=weights != 0)
 
 
 def _log_ratio(one: Measured) -> Values:

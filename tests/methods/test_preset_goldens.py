@@ -1,0 +1,114 @@
+"""Every preset against a second implementation of it, written from its paper: loss, each term, and the gradient of every weight.
+
+The presets go the way that a run goes: configuration, credit, packing, one accumulation. Where nothing is rounded on the way both agree to
+1e-9; log-probabilities, advantages and weights are float32 in the rows, and what they enter agrees to 1e-5 of the largest entry.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agentdistill.config.schema import DivergenceTerm
+from agentdistill.config.terms import Overlong
+from agentdistill.methods import Objective
+
+from .preset_batch import SPECIAL, Dense, batch, groups, learner, models
+from .preset_dense import EXACT, Reference
+from .preset_sampled import SAMPLED, outcomes
+from .preset_table import table
+from .presets import PRESETS, preset
+
+TOLERANCE = dict.fromkeys(EXACT, 1e-9) | dict.fromkeys(SAMPLED, 1e-5)
+SWITCHED = [("reopold", 30), ("kdrl", 100)]
+"""Presets that change with the step, where they have."""
+
+Found = tuple[float, dict[str, float], dict[str, torch.Tensor]]
+
+
+def by_the_library(name: str, step: int = 0, teacher_seed: int = 1, **choices: Any) -> Found:
+    """Total, terms and gradients."""
+    method = Objective(preset(name))
+    method.special_ids = SPECIAL
+    terms = method.terms_at(step)
+    found = learner(models().student, **choices)
+    samples = method.credit(batch(teacher_seed), groups(), step).samples
+    teacher = Dense(models(teacher_seed).teacher) if any(isinstance(term, DivergenceTerm) for term in terms.values()) else None
+    report = found.accumulate(found.pack(samples, terms, step), terms, step, teacher)
+    return report.total, report.components, {name: parameter.grad.clone() for name, parameter in found.trained.items()}
+
+
+def by_the_paper(reference: Reference, step: int = 0, teacher_seed: int = 1) -> Found:
+    model = copy.deepcopy(models().student)
+    losses = reference(table(model, teacher_seed), step)
+    total = sum((weight * loss for weight, loss in losses.values()), torch.zeros((), dtype=torch.float64))
+    total.backward()
+    gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
+    return float(total.detach()), {name: float(loss.detach()) for name, (_, loss) in losses.items()}, gradients
+
+
+def distance(found: Found, expected: Found) -> float:
+    """The largest difference of total, terms and gradients, each relative to its own size."""
+    assert found[1].keys() == expected[1].keys()
+    assert found[2].keys() == expected[2].keys()
+    numbers = [(found[0], expected[0]), *((found[1][name], value) for name, value in expected[1].items())]
+    values = [abs(one - other) / max(abs(other), 1e-3) for one, other in numbers]
+    scale = max(float(gradient.abs().max()) for gradient in expected[2].values())
+    gradients = [float((found[2][name] - gradient).abs().max()) / scale for name, gradient in expected[2].items()]
+    return float(np.max(values + gradients))  # which is NaN where one of them is
+
+
+def test_every_preset_has_a_reference():
+    assert set(PRESETS) == EXACT.keys() | SAMPLED.keys()
+
+
+@pytest.mark.parametrize(("name", "step"), [*((name, 0) for name in sorted(TOLERANCE)), *SWITCHED])
+def test_a_preset_is_what_its_paper_says(name, step):
+    found, expected = by_the_library(name, step), by_the_paper((EXACT | SAMPLED)[name], step)
+    assert distance(found, expected) < TOLERANCE[name]
+
+
+def test_dapo_punishes_episodes_that_come_close_to_its_limit():
+    """−1 from the limit on, linear in the buffer before it: arXiv 2503.14476, eq. 13."""
+    config = preset("dapo")
+    term = config.terms["outcome"].model_copy(update={"overlong": Overlong(limit=9, buffer=5)})
+    samples = Objective(config.model_copy(update={"terms": {"outcome": term}})).credit(batch(), groups(), 0).samples
+    t, advantages = table(models().student), {}
+    for returns in outcomes():
+        lengths = {name: t.episode.count(name) for name in returns}
+        r = torch.tensor([value - min(max((lengths[name] - 4) / 5, 0), 1) for name, value in returns.items()], dtype=torch.float64)
+        advantages |= dict(zip(returns, ((r - r.mean()) / (r.std() + 1e-6)).tolist(), strict=True))
+    for sample in samples:
+        if sample.masks["outcome"].any():
+            assert sample.advantages["outcome"][sample.masks["outcome"]] == pytest.approx(advantages[sample.episode], rel=1e-6)
+    assert len({round(value, 6) for value in advantages.values()}) > 6
+
+
+def test_a_preset_is_not_what_another_paper_says():
+    """The batch tells all of them apart, but for those that differ only in who plays."""
+    alike = {"sft", "sft_64", "sft_teacher", "seqkd"}
+    references = EXACT | SAMPLED
+    found = {name: by_the_paper(reference) for name, reference in references.items() if name == "sft" or name not in alike}
+    gradients = {name: torch.cat([each.flatten() for each in gradient.values()]) for name, (_, _, gradient) in found.items()}
+    for name, one in gradients.items():
+        for other, two in gradients.items():
+            assert name >= other or float((one - two).abs().max()) > 1e-4 * float(one.abs().max()), (name, other)
+
+
+def test_the_batch_reaches_every_clip_and_both_sides_of_every_choice():
+    """A reference that agrees on a batch where nothing happens says nothing."""
+    t = table(models().student)
+    ratio, gap = t.ratio.detach()[t.by_student], t.gap[t.by_student]
+    for bound in (0.8, 1.2, 1.28):
+        assert 0.03 < float((ratio > bound).double().mean()) < 0.97
+    for bound in (-1.72, 0.0):
+        assert 0.1 < float((gap > bound).double().mean()) < 0.9
+    entropy = -(t.teacher.exp() * t.teacher).sum(-1)
+    assert 0 < int((entropy > 0.8).sum()) < len(entropy)
+    assert t.teacher.topk(16, -1).values.exp().sum(-1).min() < 0.99
+    kappa = (t.old - t.rollout).exp()[t.by_student]
+    assert float((kappa - 1).abs().max()) > 0.2

@@ -32,6 +32,7 @@ from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
 from agentdistill.learner.packing import Index, MicroBatch, pack
 from agentdistill.learner.plan import make_plan
+from agentdistill.learner.probe import probe_terms
 from agentdistill.learner.ratios import samples_of, wanted, with_sequence_ratios
 from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
@@ -103,6 +104,8 @@ class Learner:
         self.nonfinite_in_a_row = 0
         self.nonfinite_total = 0
         self._pending: list[LossReport] = []
+        self._probed: dict[str, float] = {}
+        """Figures of this step's probe."""
 
     # --- before the update -------------------------------------------------------------------------------------------
 
@@ -214,6 +217,8 @@ class Learner:
         finally:
             self.model.eval()
         report = make_report(measured, terms, step)
+        report.metrics.update(self._probed)
+        self._probed = {}
         self._pending.append(report)
         return report
 
@@ -343,6 +348,8 @@ class Learner:
                     reference=None if self.reference is None else partial(self._reference_target, micro),
                 )
                 hidden = flat_hidden(self.model, micro, self.precision)
+                if number == 0 and self.config.probe_every and step % self.config.probe_every == 0:
+                    self._probed = probe_terms(plan, hidden, k=self.config.probe_k, seed=step)
                 token_losses(plan, hidden).backward()  # type: ignore[no-untyped-call]  # torch
                 if micro.values and self.value_head is None:
                     raise ConfigError(f"the samples say what the value {next(iter(micro.values))!r} should learn; this learner keeps none")

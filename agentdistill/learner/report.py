@@ -15,6 +15,7 @@ import numpy.typing as npt
 from agentdistill.config.schema import DivergenceTerm, PolicyGradientTerm, Term, at
 from agentdistill.config.terms import learned_values
 from agentdistill.learner.packing import Index, MicroBatch
+from agentdistill.learner.shares import OWN, gradient_shares
 from agentdistill.types import AUTHORS, Annotation
 
 Values = npt.NDArray[np.float64]
@@ -147,7 +148,7 @@ def _log_ratio(one: Measured) -> Values:
 
 def _for_viewer(one: Measured, terms: Mapping[str, Term]) -> dict[str, Values]:
     """The arrays with ``divergence`` added; the teacher's log-probabilities are left out, because the store has its review."""
-    arrays = {name: values for name, values in one.arrays.items() if name != "teacher_logprobs"}
+    arrays = {name: values for name, values in one.arrays.items() if name != "teacher_logprobs" and not name.startswith(OWN)}
     divergence = _log_ratio(one)
     for name, term in terms.items():
         if isinstance(term, DivergenceTerm) and f"loss/{name}" in arrays:
@@ -160,6 +161,7 @@ def _metrics(measured: Sequence[Measured], terms: Mapping[str, Term], total: flo
     metrics = {"loss/total": total, **{f"loss/{name}": value for name, value in components.items()}}
     metrics["tokens/trained"] = float(sum(len(one.micro) for one in measured))
     metrics["tokens/forward"] = float(sum(one.micro.input_ids.size for one in measured))
+    metrics |= {f"gradient/share/{name}": share for name, share in gradient_shares(measured, list(terms)).items()}
     students = _join(measured, lambda one: _gather(one, "author"))
     _put(metrics, "policy/entropy", _array(measured, "entropy"), "mean")
     sampled = _join(measured, _log_ratio)

@@ -212,7 +212,7 @@ def make_plan(
         dense=dense.dense(micro.samples, [cols.tolist() for cols in micro.positions(index)]) if covered and dense is not None else None,
         reference=reference(index) if geometric and reference is not None else None,
         dense_index=index,
-        shares=len(parts) > 1,
+        shares=len(terms) > 1,
         chunk=chunk,
         product_dtype=precision.product_dtype,
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from agentdistill.learner.ranks import Ranks
+
 if TYPE_CHECKING:
     from agentdistill.learner.report import Measured
 
@@ -30,12 +32,11 @@ def gradient_norms(arrays: Mapping[str, Values], name: str) -> Values | None:
     return np.asarray(slope * np.sqrt(np.maximum(1 - 2 * chosen + arrays["probs_norm"] ** 2, 0.0)))
 
 
-def gradient_shares(measured: Sequence[Measured], terms: Sequence[str]) -> dict[str, float]:
+def gradient_shares(measured: Sequence[Measured], terms: Sequence[str], ranks: Ranks) -> dict[str, float]:
     """Each term's share, within [0, 1]; they sum to 1. Empty where there is one term only, or no gradient at all."""
-    sums = {}
-    for name in terms:
-        norms = [norm for one in measured if (norm := gradient_norms(one.arrays, name)) is not None]
-        if norms:
-            sums[name] = float(sum(np.nansum(norm) for norm in norms))
-    total = sum(sums.values())
-    return {name: value / total for name, value in sums.items()} if total > 0 and np.isfinite(total) else {}
+    if len(terms) < 2:
+        return {}
+    norms = {name: [norm for one in measured if (norm := gradient_norms(one.arrays, name)) is not None] for name in terms}
+    sums = ranks.sum([float(sum(np.nansum(norm) for norm in norms[name])) for name in terms])
+    total = sum(sums)
+    return {name: value / total for name, value in zip(terms, sums, strict=True)} if total > 0 and np.isfinite(total) else {}

@@ -13,7 +13,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path.append(str(DOCS.parent / "tests"))
 PAGES = ("methods.md", "objective.md")
-BLOCK = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n)(?P<body>.*?)(\n<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- table: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(rows: Iterable[Mapping[str, str]]) -> str:
@@ -25,10 +25,11 @@ def table(rows: Iterable[Mapping[str, str]]) -> str:
 
 
 def methods() -> str:
-    from agentdistill.cli.method import methods as all_methods
+    from agentdistill.config import compose_train
     from agentdistill.methods.describe import markdown_table
 
-    return markdown_table({name: method for name, method in all_methods().items() if not isinstance(method, str)})
+    names = sorted(path.stem for path in (DOCS.parent / "configs" / "method").glob("*.yaml"))
+    return markdown_table({name: compose_train([f"method={name}"]).config.method for name in names})
 
 
 def divergences() -> str:
@@ -59,7 +60,17 @@ def _bias(name: str) -> Callable[[], str]:
 def temporal() -> str:
     from credit.sequence_tree import bias_table
 
-    return table({key: value if isinstance(value, str) else f"{value:.3f}" for key, value in row.items()} for row in bias_table())
+    return table(
+        {
+            "f": str(row["name"]),
+            "γ": f"{row['gamma']:g}",
+            "bias": f"{row['bias']:.3f}",
+            "sequence bias": f"{row['sequence_bias']:.3f}",
+            "variance, sampled": f"{row['variance_sampled']:.3g}",
+            "variance, full": f"{row['variance_full']:.3g}",
+        }
+        for row in bias_table()
+    )
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -76,7 +87,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 def filled(text: str) -> str:
     """The page with every table made anew."""
-    return BLOCK.sub(lambda block: f"{block[1]}{TABLES[block['name']]()}{block[4]}", text)
+    return BLOCK.sub(lambda block: f"{block[1]}{TABLES[block['name']]()}\n{block[3]}", text)
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ supervised        −ln q(y)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from agentdistill.config.base import Settings
 from agentdistill.config.combine import Add, Combine
-from agentdistill.config.schedule import Coefficient, Schedule
+from agentdistill.config.schedule import Coefficient, Schedule, is_zero
+from agentdistill.config.value import Gae
 from agentdistill.config.weights import TokenWeight
 
 DivergenceName = Literal[
@@ -157,9 +159,9 @@ class TeacherSignal(Measure):
     future: Literal["sampled", "full"] = "sampled"
     """What later tokens cost: f(u_s) of the sampled one, or D_f over the whole vocabulary, which has the same mean and less variance and
     needs a white-box teacher."""
-    baseline: Literal["none", "batch", "batch_std", "group", "closed_form"] = "none"
-    """Minus the mean over the batch's tokens; whitened; minus the mean of the siblings' episodes; or minus E_q[A_f] at each position, which
-    needs a white-box teacher (vOPD, arXiv 2605.07865)."""
+    baseline: Literal["none", "batch", "batch_std", "group", "closed_form", "value"] = "none"
+    """Minus the mean over the batch's tokens; whitened; minus the mean of the siblings' episodes; minus E_q[A_f] at each position, which
+    needs a white-box teacher (vOPD, arXiv 2605.07865); or minus what a learned value of the state before the token predicts."""
     weights: tuple[TokenWeight, ...] = ()
     """Of the teacher's part alone."""
 
@@ -189,9 +191,11 @@ class PolicyGradientTerm(_Term):
     """Coefficient of the turn's advantage C."""
     teacher: Coefficient = 0.0
     """Coefficient of the teacher's signal S; by default the log-ratio ln p − ln q, detached."""
-    baseline: Literal["none", "group", "group_std", "rloo", "maxrl", "batch_std"] = "group_std"
+    baseline: Literal["none", "group", "group_std", "rloo", "maxrl", "batch_std", "gae"] = "group_std"
     """Of the outcome: none, minus the group's mean (Dr. GRPO), that divided by the group's standard deviation (GRPO) or mean (MaxRL),
-    minus the mean of the others (RLOO), or whitened over the whole batch (REINFORCE++)."""
+    minus the mean of the others (RLOO), whitened over the whole batch (REINFORCE++), or generalised advantages of a learned value (PPO)."""
+    gae: Gae = Gae()
+    """Of ``baseline=gae``; its head's settings are also those of ``signal.baseline=value``."""
     flat_groups: Literal["keep", "drop"] = "keep"
     """Groups whose outcomes are all equal carry no outcome advantage; ``drop`` takes their tokens out of the normaliser as well (DAPO)."""
     overlong: Overlong | None = None
@@ -220,6 +224,8 @@ class PolicyGradientTerm(_Term):
     def _one_of_each(self) -> Self:
         if self.mismatch is not None and self.mismatch_cap is not None:
             raise ValueError("mismatch_cap is short for mismatch; set one of the two")
+        if self.baseline == "gae" and self.flat_groups == "drop":
+            raise ValueError("flat_groups=drop is about siblings with equal outcomes, and baseline=gae compares with none; leave it out")
         return self
 
     @property
@@ -246,3 +252,15 @@ class KLTerm(_Term):
 
 
 Term = Annotated[DivergenceTerm | PolicyGradientTerm | SupervisedTerm | KLTerm, Field(discriminator="kind")]
+
+
+def learned_values(terms: Mapping[str, Term]) -> dict[str, Gae]:
+    """The learned values that policy-gradient terms stand on, by name: ``<term>`` of the outcome, ``<term>/teacher`` of its signal."""
+    found: dict[str, Gae] = {}
+    for name, term in terms.items():
+        if isinstance(term, PolicyGradientTerm):
+            if term.baseline == "gae" and not is_zero(term.outcome):
+                found[name] = term.gae
+            if term.signal.baseline == "value" and not is_zero(term.teacher):
+                found[f"{name}/teacher"] = term.gae
+    return found

@@ -22,6 +22,9 @@ from agentdistill.credit.weighing import weigh
 from agentdistill.errors import AlignmentError
 from agentdistill.types import AUTHORS, BoolArray, Episode, EpisodeGroup, FloatArray, Sample
 
+FILLED = ("masks", "weights", "advantages", "kappas", "returns", "advantage_parts")
+"""What a sample is given here, each by term."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CreditReport:
@@ -55,7 +58,7 @@ def assign(
         if sample.episode not in episodes:
             raise AlignmentError(f"a sample belongs to episode {sample.episode!r}, which is not among the trainable episodes of the batch")
     metrics: dict[str, float] = {}
-    streams: list[dict[str, Any]] = [{"masks": {}, "weights": {}, "advantages": {}, "kappas": {}, "advantage_parts": {}} for _ in samples]
+    streams: list[dict[str, Any]] = [{name: {} for name in FILLED} for _ in samples]
     for name, term in terms.items():
         masks = [_mask(sample, episodes[sample.episode], term, step) for sample in samples]
         tokens = Tokens.of(samples, masks)
@@ -83,6 +86,9 @@ def _spread(streams: Sequence[dict[str, Any]], name: str, tokens: Tokens, weight
     if credit.kappa is not None:
         for found, kappa in zip(streams, tokens.spread(credit.kappa), strict=True):
             found["kappas"][name] = kappa
+    for key, targets in credit.returns.items():
+        for found, target in zip(streams, tokens.spread(targets, empty=np.nan), strict=True):
+            found["returns"][key] = target
     for part, values in credit.parts.items():
         for found, stream in zip(streams, tokens.spread(values), strict=True):
             earlier: FloatArray | None = found["advantage_parts"].get(part)

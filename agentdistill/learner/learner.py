@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from agentdistill.config.schema import LearnerConfig, Term
+from agentdistill.config.value import Gae
 from agentdistill.errors import ConfigError, NumericsError, StoreError, unknown
 from agentdistill.learner import state as state_
 from agentdistill.learner.adapters import Reference, add_lora, save_lora
@@ -36,13 +37,15 @@ from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
 from agentdistill.learner.scoring import flat_hidden, score_streams
 from agentdistill.learner.signals import dense_signals, dense_terms
+from agentdistill.learner.value import FILE as VALUE_FILE
+from agentdistill.learner.value import ValueHead
 from agentdistill.policy import resolve_device
 from agentdistill.types import FloatArray, Sample
 
 if TYPE_CHECKING:
     from agentdistill.teacher.protocol import DenseTeacher
 
-WANTS = ("old", "ref", "entropy")
+WANTS = ("old", "ref", "entropy", "value")
 
 
 def learning_rate(config: LearnerConfig, updates: int) -> float:
@@ -61,6 +64,7 @@ class Learner:
         device: overrides ``config.device``.
         vocab_size: ids that the policy is over; a head that is padded beyond is cut there. ``None``: the head's own size.
         reference: True keeps the policy as it is now (a frozen copy; with LoRA the base itself, at no cost); a model is used as given.
+        values: learned values to keep beside the policy; see :func:`agentdistill.config.terms.learned_values`.
 
     Raises:
         ConfigError: a head that the learner cannot take apart, trained weights in half precision, a device that is not there.
@@ -74,6 +78,7 @@ class Learner:
         device: str | torch.device | None = None,
         reference: nn.Module | bool | None = None,
         vocab_size: int | None = None,
+        values: Mapping[str, Gae] | None = None,
     ) -> None:
         self.config = config
         self.device = resolve_device(config.device if device is None else device)
@@ -91,6 +96,8 @@ class Learner:
             set_threads(config.threads, sum(parameter.numel() for parameter in self.model.parameters()))
         self.reference = Reference.of(self.model, self._adapters, False if reference is None else reference)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=config.lr, betas=config.betas)
+        width, dtype = self.head.weight.shape[1], torch.promote_types(self.head.weight.dtype, torch.float32)
+        self.value_head = ValueHead(width, values, device=self.device, dtype=dtype) if values else None
         self.updates = 0
         """Optimizer steps taken; a skipped one does not count."""
         self.nonfinite_in_a_row = 0
@@ -100,11 +107,12 @@ class Learner:
     # --- before the update -------------------------------------------------------------------------------------------
 
     def streams(self, samples: Sequence[Sample], want: Collection[str]) -> list[dict[str, FloatArray]]:
-        """What ``want`` names of ``old``, ``ref`` (ln q(y) of the current and the reference policy) and ``entropy``, for each sample:
-        float32 [L], NaN where nobody sampled. One forward for the policy and one for the reference.
+        """What ``want`` names of ``old``, ``ref`` (ln q(y) of the current and the reference policy), ``entropy`` and ``value``
+        (``value/<name>`` of each learned value: of the state before the token), for each sample: float32 [L], NaN where nobody sampled.
+        One forward for the policy, one for its values and one for the reference.
 
         Raises:
-            ConfigError: an unknown name, or ``ref`` of a learner without a reference.
+            ConfigError: an unknown name, ``ref`` of a learner without a reference, or ``value`` of one that learns none.
         """
         for name in want:
             if name not in WANTS:
@@ -119,6 +127,9 @@ class Learner:
             with self.reference.active() as model:
                 for target, scores in zip(found, self._scores(model, samples, False), strict=True):
                     target["ref"] = scores["logprobs"]
+        if "value" in want:
+            for target, sample in zip(found, self._valued(samples), strict=True):
+                target.update({f"value/{name}": stream for name, stream in sample.values.items()})
         return found
 
     @contextmanager
@@ -139,13 +150,23 @@ class Learner:
                 model.train(training)
 
     def score(self, samples: Sequence[Sample], want: Collection[str]) -> list[Sample]:
-        """The samples with ``old_logprobs``, ``ref_logprobs`` and ``entropy`` filled, as ``want`` names them; see :meth:`streams`."""
+        """The samples with ``old_logprobs``, ``ref_logprobs``, ``entropy``, and ``values`` with ``values_after`` filled, as ``want`` names
+        them; see :meth:`streams`."""
         fields = {"old": "old_logprobs", "ref": "ref_logprobs", "entropy": "entropy"}
         filled = []
-        for sample, found in zip(samples, self.streams(samples, want), strict=True):
+        for sample, found in zip(samples, self.streams(samples, [name for name in want if name != "value"]), strict=True):
             streams: dict[str, Any] = {fields[name]: stream for name, stream in found.items()}
             filled.append(replace(sample, **streams))
-        return filled
+        return self._valued(filled) if "value" in want else filled
+
+    def _valued(self, samples: Sequence[Sample]) -> list[Sample]:
+        if self.value_head is None:
+            raise ConfigError("a learned value is wanted, and this learner has none; construct it with values=learned_values(terms)")
+        training = self.model.training
+        self.model.eval()
+        found = self.value_head.score(samples, lambda micro: flat_hidden(self.model, micro, self.precision), self.config.micro_batch_tokens)
+        self.model.train(training)
+        return found
 
     def score_signals(self, samples: Sequence[Sample], terms: Mapping[str, Term], dense: DenseTeacher) -> list[Sample]:
         """The samples with what the teacher signals of policy-gradient terms need of whole distributions; see
@@ -177,7 +198,7 @@ class Learner:
             dense: the white-box teacher; asked, once a micro-batch, for exactly the positions that divergence terms cover.
 
         Raises:
-            ConfigError: a divergence term and no ``dense``.
+            ConfigError: a divergence term and no ``dense``; targets of a learned value and none is kept.
             IncompatibleError: the teacher's vocabulary has another size.
             Any error of ``dense``. After an error nothing is accumulated any more, from earlier calls neither.
         """
@@ -200,6 +221,8 @@ class Learner:
         """Forget what was accumulated since the last update."""
         self._pending = []
         self.optimizer.zero_grad(set_to_none=True)
+        if self.value_head is not None:
+            self.value_head.discard()
 
     def update(self) -> StepReport:
         """One optimizer step on what was accumulated, clipped to ``clip_norm``; the gradient is empty afterwards.
@@ -214,12 +237,15 @@ class Learner:
         if not gradients or not any(report.measured for report in pending):
             self.discard()
             return StepReport(grad_norm=norm, skipped=True, lr=lr, nonfinite_in_a_row=self.nonfinite_in_a_row)
-        if not (np.isfinite(norm) and all(np.isfinite(report.total) for report in pending)):
+        value_norm = 0.0 if self.value_head is None else float(self.value_head.norm())
+        if not (np.isfinite(norm) and np.isfinite(value_norm) and all(np.isfinite(report.total) for report in pending)):
             return self._skip(norm, lr, pending)
         torch.nn.utils.clip_grads_with_norm_(list(self.trained.values()), self.config.clip_norm, torch.tensor(norm, device=self.device))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        if self.value_head is not None:
+            self.value_head.step(self.config.clip_norm)
         self.discard()
         self.updates += 1
         self.nonfinite_in_a_row = 0
@@ -236,7 +262,8 @@ class Learner:
             "nonfinite_total": self.nonfinite_total,
             "fingerprint": self._fingerprint(),
         }
-        return state_.dump(self.model, self.optimizer, self._adapters is not None), meta
+        tensors = state_.dump(self.model, self.optimizer, self._adapters is not None)
+        return (tensors if self.value_head is None else {**tensors, VALUE_FILE: self.value_head.state()}), meta
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
         """Become the learner that :meth:`state` described. The model must have been built alike.
@@ -246,7 +273,11 @@ class Learner:
         """
         if meta.get("format") != state_.FORMAT:
             raise StoreError(f"learner state has format {meta.get('format')!r}; this version reads {state_.FORMAT}")
+        if self.value_head is not None:
+            self.value_head.check(tensors)
         state_.load(self.model, self.optimizer, self._adapters is not None, tensors)
+        if self.value_head is not None:
+            self.value_head.load_state(tensors[VALUE_FILE])
         self.updates = int(meta["updates"])
         self.nonfinite_in_a_row = int(meta["nonfinite_in_a_row"])
         self.nonfinite_total = int(meta["nonfinite_total"])
@@ -311,7 +342,12 @@ class Learner:
                     chunk=self.config.chunk_tokens,
                     reference=None if self.reference is None else partial(self._reference_target, micro),
                 )
-                token_losses(plan, flat_hidden(self.model, micro, self.precision)).backward()  # type: ignore[no-untyped-call]  # torch
+                hidden = flat_hidden(self.model, micro, self.precision)
+                token_losses(plan, hidden).backward()  # type: ignore[no-untyped-call]  # torch
+                if micro.values and self.value_head is None:
+                    raise ConfigError(f"the samples say what the value {next(iter(micro.values))!r} should learn; this learner keeps none")
+                if self.value_head is not None:
+                    self.value_head.backward(micro, hidden, plan)
                 measured.append(Measured(micro=micro, arrays=plan.to_host()))
         return measured
 

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agentdistill.errors import AlignmentError, UsageError
+from agentdistill.errors import AlignmentError, ConfigError, UsageError, unknown
 from agentdistill.learner.head import Head
 from agentdistill.learner.kernel import token_losses
 from agentdistill.learner.packing import Index
 from agentdistill.learner.plan import Part, Plan, Wanted
-from agentdistill.losses.divergences import lookup
+from agentdistill.losses import DIVERGENCES
 from agentdistill.policy.products import accumulated
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def linear_divergence(
     _check(hidden, weight, bias, chunk)
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
     count = len(hidden)
-    weights = torch.full((count,), 1 / max(count, 1)) if row_weights is None else torch.as_tensor(row_weights)
+    weights = torch.full((count,), 1 / max(count, 1), dtype=dtype) if row_weights is None else torch.as_tensor(row_weights)
     weights = weights.detach().to(device=hidden.device, dtype=dtype)
     if weights.shape != (count,) or len(teacher) != count:
         raise AlignmentError(f"{count} hidden states, {len(teacher)} positions of the teacher, row weights {tuple(weights.shape)}")
@@ -178,7 +178,9 @@ def linear_divergence(
 
 
 def _wanted(name: str, parameters: dict[str, float], teacher: Any) -> Wanted:
-    lookup(name).parameters(parameters)
+    if name not in DIVERGENCES:
+        raise ConfigError(unknown("divergence", name, DIVERGENCES))
+    DIVERGENCES[name].parameters(parameters)
     if isinstance(teacher, TopK):
         return Wanted(name=name, parameters=parameters, tail=teacher.tail, renormalise=teacher.renormalise, form=teacher.form)
     return Wanted(name=name, parameters=parameters)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Term, at
+from agentdistill.config.terms import learned_values
 from agentdistill.errors import AlignmentError, ConfigError
 from agentdistill.types import BoolArray, FloatArray, Sample
 
@@ -46,6 +47,18 @@ class Component:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Regression:
+    """The tokens inside a micro-batch before which a learned value is asked."""
+
+    index: Index
+    """Which of the micro-batch's positions, ascending: [n]."""
+    targets: FloatArray
+    """What it should say: [n]."""
+    weight: float
+    """1 / their number over the whole batch."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MicroBatch:
     """Rows that go through the model together. R rows, T padded length, N positions to predict."""
 
@@ -57,6 +70,8 @@ class MicroBatch:
     cols: Index
     """Position i predicts ``samples[rows[i]].token_ids[cols[i]]`` from the hidden state at ``cols[i] − 1``; sorted by row, then column."""
     components: Mapping[str, Component] = field(default_factory=dict)
+    values: Mapping[str, Regression] = field(default_factory=dict)
+    """By learned value."""
 
     def __len__(self) -> int:
         """N."""
@@ -107,8 +122,10 @@ def needs(terms: Mapping[str, Term]) -> frozenset[str]:
 
 def normalisers(samples: Sequence[Sample], terms: Mapping[str, Term]) -> dict[str, float]:
     """N_c of each component: its tokens, its turns, its episodes (times its constant), or its constant. 0 where it has no token anywhere.
+    And of each learned value ``value/<name>``: the tokens that have a target.
 
-    A process that holds a part of the batch sums these over all parts and hands the sums to :func:`pack`.
+    A process that holds a part of the batch sums these over all parts, but for constants (:func:`agentdistill.learner.ranks.sum_counts`),
+    and hands the sums to :func:`pack`. The parts must not cut an episode.
     """
     found: dict[str, float] = {}
     for name, term in terms.items():
@@ -119,7 +136,14 @@ def normalisers(samples: Sequence[Sample], terms: Mapping[str, Term]) -> dict[st
             found[name] = len(carriers) * (term.constant or 1.0)
         else:
             found[name] = term.constant if term.constant is not None else float(round(units))
+    for name in learned_values(terms):
+        found[f"value/{name}"] = float(sum(np.count_nonzero(_has_target(sample, name)) for sample in samples))
     return found
+
+
+def _has_target(sample: Sample, name: str) -> BoolArray:
+    """Where the learned value ``name`` has something to learn, [L]."""
+    return ~np.isnan(sample.returns[name]) if name in sample.returns else np.zeros(len(sample), np.bool_)
 
 
 def _mask(sample: Sample, name: str) -> BoolArray:
@@ -179,13 +203,17 @@ def pack(
     active = {name: term for name, term in terms.items() if at(term.weight, step) != 0}
     totals = normalisers(samples, active) if totals is None else totals
     weights = {name: component_weights(samples, name, term, totals[name]) for name, term in active.items()}
+    values = {name: totals[f"value/{name}"] for name in learned_values(active)}
     selected = [
-        np.any([weights[name][i] != 0 for name in active], axis=0) if active else np.zeros(len(s), bool) for i, s in enumerate(samples)
+        np.any([weights[name][i] != 0 for name in active] + [_has_target(s, name) for name in values], axis=0)
+        if active
+        else np.zeros(len(s), bool)
+        for i, s in enumerate(samples)
     ]
     lengths = {i: int(np.flatnonzero(mask)[-1]) for i, mask in enumerate(selected) if mask.any()}
     for i in lengths:
         _check(samples[i], {name: term for name, term in active.items() if weights[name][i].any()}, selected[i])
-    return [_micro_batch(chosen, samples, active, weights, selected) for chosen in fill(lengths, micro_batch_tokens)]
+    return [_micro_batch(chosen, samples, active, weights, selected, values) for chosen in fill(lengths, micro_batch_tokens)]
 
 
 def fill(lengths: Mapping[int, int], budget: int) -> list[list[int]]:
@@ -230,6 +258,7 @@ def _micro_batch(
     terms: Mapping[str, Term],
     weights: Mapping[str, Sequence[Weights]],
     selected: Sequence[BoolArray],
+    values: Mapping[str, float],
 ) -> MicroBatch:
     cols = [np.flatnonzero(selected[i]) for i in chosen]
     micro = MicroBatch(
@@ -240,16 +269,22 @@ def _micro_batch(
     )
     components: dict[str, Component] = {}
     for name in terms:
-        values = np.asarray(micro.gather([weights[name][i] for i in chosen]), np.float64)
-        index = np.flatnonzero(values)
+        found = np.asarray(micro.gather([weights[name][i] for i in chosen]), np.float64)
+        index = np.flatnonzero(found)
         if len(index):
             components[name] = Component(
                 index=index,
-                weights=values[index],
+                weights=found[index],
                 advantages=_stream(micro, index, [samples[i].advantages.get(name) for i in chosen]),
                 kappa=_stream(micro, index, [samples[i].kappas.get(name) for i in chosen]),
             )
-    return replace(micro, components=components)
+    regressions: dict[str, Regression] = {}
+    for name, total in values.items():
+        targets = np.asarray(micro.gather([samples[i].returns.get(name) for i in chosen]), np.float32)
+        index = np.flatnonzero(~np.isnan(targets))
+        if len(index):
+            regressions[name] = Regression(index=index, targets=targets[index], weight=1.0 / (total or 1.0))
+    return replace(micro, components=components, values=regressions)
 
 
 def _stream(micro: MicroBatch, index: Index, streams: Sequence[FloatArray | None]) -> FloatArray | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class Part:
     kappa: Tensor | None = None
     sequence_log_ratio: Tensor | None = None
 
-    @property
+    @cached_property
     def wanted(self) -> Wanted | None:
         """The divergence between whole distributions. ``None``: a loss of sampled tokens."""
         if isinstance(self.term, Wanted):

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agentdistill.config.schema import DivergenceTerm, PolicyGradientTerm, Term, at
-from agentdistill.learner.packing import MicroBatch
+from agentdistill.config.terms import learned_values
+from agentdistill.learner.packing import Index, MicroBatch
 from agentdistill.types import AUTHORS, Annotation
 
 Values = npt.NDArray[np.float64]
@@ -60,7 +61,7 @@ class LossReport:
     total: float
     """Σ_c coefficient_c · loss_c: what was differentiated."""
     components: dict[str, float]
-    """loss_c = (1/N_c) Σ w ℓ, before its coefficient."""
+    """loss_c = (1/N_c) Σ w ℓ, before its coefficient; ``value/<name>`` of each learned value."""
     metrics: dict[str, float]
     measured: tuple[Measured, ...] = field(repr=False)
 
@@ -95,25 +96,37 @@ class LossReport:
         """Episodes with a token whose loss is NaN or infinite, in the order of the batch."""
         found: dict[str, None] = {}
         for one in self.measured:
-            for name, component in one.micro.components.items():
-                bad = component.index[~np.isfinite(_weighted(one, name))]
+            weighted = {name: _weighted(one, name) for name in one.micro.components}
+            for name, index in _covered(one.micro).items():
+                bad = index[~np.isfinite(weighted.get(name, one.arrays[f"loss/{name}"][index]))]
                 found.update({one.micro.samples[row].episode: None for row in one.micro.rows[bad]})
         return tuple(found)
 
 
 def make_report(measured: Sequence[Measured], terms: Mapping[str, Term], step: int) -> LossReport:
     """Sum the components over the micro-batches and take the metrics."""
-    components = {name: 0.0 for name, term in terms.items() if at(term.weight, step) != 0}
+    coefficients = {name: at(term.weight, step) for name, term in terms.items()}
+    active = {name: terms[name] for name, coefficient in coefficients.items() if coefficient != 0}
+    coefficients |= {f"value/{name}": gae.value_coefficient for name, gae in learned_values(active).items()}
+    components = {name: 0.0 for name, coefficient in coefficients.items() if coefficient != 0}
     for one in measured:
         for name in one.micro.components:
             components[name] += float(_weighted(one, name).sum())
-    total = sum(at(terms[name].weight, step) * value for name, value in components.items())
+        for name, regression in one.micro.values.items():
+            components[f"value/{name}"] += regression.weight * float(one.arrays[f"loss/value/{name}"][regression.index].sum())
+    total = sum(coefficients[name] * value for name, value in components.items())
     return LossReport(
         total=total,
         components=components,
         metrics=_metrics(measured, terms, total, components),
         measured=tuple(Measured(micro=one.micro, arrays=_for_viewer(one, terms)) for one in measured),
     )
+
+
+def _covered(micro: MicroBatch) -> dict[str, Index]:
+    """The positions of each component and of each learned value."""
+    values = {f"value/{name}": regression.index for name, regression in micro.values.items()}
+    return {name: component.index for name, component in micro.components.items()} | values
 
 
 def _weighted(one: Measured, name: str) -> Values:
@@ -169,7 +182,21 @@ def _metrics(measured: Sequence[Measured], terms: Mapping[str, Term], total: flo
     _put(metrics, "mismatch/logprob/mean_abs", np.abs(drift), "mean")
     _put(metrics, "mismatch/logprob/max_abs", np.abs(drift), "max")
     _put(metrics, "mismatch/kl", np.expm1(drift) - drift, "mean")  # k3: tokens come from the rollout engine
+    if (explained := _explained_variance(measured)) is not None:
+        metrics["value/explained_variance"] = explained
     return metrics
+
+
+def _explained_variance(measured: Sequence[Measured]) -> float | None:
+    """1 − Σ Var(target − V) / Σ Var(target), sums over the learned values. ``None``: nothing varies."""
+    left = total = 0.0
+    for name in dict.fromkeys(name for one in measured for name in one.micro.values):
+        some = [(one, one.micro.values[name]) for one in measured if name in one.micro.values]
+        targets = np.concatenate([regression.targets for _, regression in some]).astype(np.float64)
+        said = np.concatenate([one.arrays[f"value/{name}"][regression.index] for one, regression in some])
+        with np.errstate(invalid="ignore"):  # an infinite target, which the step is skipped for
+            left, total = left + float((targets - said).var()) * len(said), total + float(targets.var()) * len(said)
+    return 1 - left / total if total > 0 else None
 
 
 def _drift(one: Measured) -> Values:

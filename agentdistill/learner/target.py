@@ -13,15 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agentdistill import losses
 from agentdistill.config.schema import DivergenceTerm
 from agentdistill.errors import IncompatibleError
 from agentdistill.learner.packing import Index
-from agentdistill.learner.plan import Part, Plan, Wanted, nonempty, rows_of
+from agentdistill.learner.plan import Part, Plan, nonempty, rows_of
 from agentdistill.learner.terms import dense_loss
+from agentdistill.losses import sparse_pathwise
 from agentdistill.losses.fused import Scratch, fused_pathwise
-
-_losses: Any = losses
 
 
 class ChunkTarget:
@@ -104,7 +102,17 @@ class ChunkTarget:
         theirs = rows_of(np.searchsorted(self._known, index), len(self._known), logits.device)
         if len(self._answer) == 2:
             ids, logprobs = (answer[theirs] for answer in self._answer)
-            value, gradient = _sparse(wanted, ids, logprobs, logits - lse)
+            value, gradient = sparse_pathwise(
+                wanted.name,
+                ids,
+                logprobs,
+                logits - lse,
+                wanted.parameters,
+                tail=wanted.tail,
+                renormalise=wanted.renormalise,
+                form=wanted.form,
+                student_probs=probs,
+            )
             torch.mul(gradient, weights[:, None], out=out)
             chosen = logprobs.masked_fill(ids != targets[:, None], -torch.inf).amax(-1)
             chosen.masked_fill_(chosen.isneginf(), torch.nan)  # below the k-th: not known
@@ -160,19 +168,3 @@ def log_probabilities(logits: Tensor) -> Tensor:
     """[n, V] normalised; a row of nothing but −inf, which has no target, stays so."""
     empty = logits.amax(-1, keepdim=True).isneginf()
     return logits.masked_fill(empty, 0.0).log_softmax(-1).masked_fill_(empty, -torch.inf)
-
-
-def _sparse(wanted: Wanted, ids: Tensor, teacher_logprobs: Tensor, student_logprobs: Tensor) -> tuple[Tensor, Tensor]:
-    """Value [n] and ∂D/∂z [n, V] from the teacher's likeliest tokens."""
-    tail = not wanted.renormalise if wanted.tail is None else wanted.tail
-    value, gradient = _losses.sparse_pathwise(
-        wanted.name,
-        ids,
-        teacher_logprobs,
-        student_logprobs,
-        wanted.parameters,
-        tail=tail,
-        renormalise=wanted.renormalise,
-        form=wanted.form,
-    )
-    return value, gradient

@@ -3,8 +3,8 @@
     divergence          logits of both sides; over the whole vocabulary, or over the likeliest tokens of a side
     sparse_divergence   the teacher known only at a few tokens, as a server returns them
 
-The value and its gradient are computed together, in log space and in float32 at least (``gradients``); nothing of it goes through
-autograd, which is why a row that does not count can hold −inf or NaN without turning the gradient into NaN.
+The value and its gradient are computed together, in log space (``gradients``): in float32 at least, powers of u in float64. Nothing of
+it goes through autograd, which is why a row that does not count can hold −inf or NaN without turning the gradient into NaN.
 
 Shapes: V vocabulary; ``...`` any leading axes.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,15 +32,25 @@ Compute = Callable[[Tensor], ValueAndGradient]
 """From the student's log-probabilities."""
 
 
+class Types(NamedTuple):
+    """What is computed in, and what comes out."""
+
+    inside: torch.dtype
+    outside: torch.dtype
+
+
 class _Pathwise(torch.autograd.Function):
     """Hands the gradient that was formed with the value to autograd."""
 
     @staticmethod
-    def forward(ctx: Any, student_logits: Tensor, dtype: torch.dtype, mask: Tensor | None, compute: Compute) -> Tensor:
-        logits = student_logits.to(dtype)
+    def forward(ctx: Any, student_logits: Tensor, types: Types, mask: Tensor | None, compute: Compute) -> Tensor:
+        logits = student_logits.to(types.inside)
         if mask is not None:
             logits = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
         value, gradient = compute(logits.log_softmax(-1))
+        if types.inside != types.outside:
+            value, gradient = value.to(types.outside), gradient.to(types.outside)
+            value = value.masked_fill(value.isfinite() & ~gradient.isfinite().all(-1), math.inf)  # as where it is formed
         ctx.save_for_backward(gradient)
         ctx.student_dtype = student_logits.dtype
         return value
@@ -120,7 +130,8 @@ def divergence(
         ConfigError: unknown name, route, parameter or choice, or choices that exclude each other.
         UsageError: shapes that differ, or no floating-point numbers.
     """
-    chosen = lookup(name).parameters(parameters)
+    entry = lookup(name)
+    chosen = entry.parameters(parameters)
     if route not in ROUTES:
         raise ConfigError(unknown("route", route, ROUTES))
     rest = remainder(tail, renormalise, form)
@@ -130,9 +141,9 @@ def divergence(
         raise ConfigError("route='topk' needs k, the number of tokens to sum over, such as k=16")
     if teacher_logits.shape != student_logits.shape:
         raise UsageError(f"teacher_logits {tuple(teacher_logits.shape)} and student_logits {tuple(student_logits.shape)} differ in shape")
-    dtype = _checked({"teacher_logits": teacher_logits, "student_logits": student_logits}, mask)
+    types = _checked(entry, {"teacher_logits": teacher_logits, "student_logits": student_logits}, mask)
     with torch.no_grad():
-        teacher = target(teacher_logits, student_logits).to(dtype) if target else teacher_logits.to(dtype)
+        teacher = (target(teacher_logits, student_logits) if target else teacher_logits).to(types.inside)
         if mask is not None:
             teacher = teacher.masked_fill(~mask.unsqueeze(-1), -math.inf)
         no_target = teacher.amax(-1, keepdim=True).isneginf()
@@ -143,7 +154,7 @@ def divergence(
             return pathwise(name, teacher, student, chosen)
         return top_pathwise(name, teacher, student, chosen, k=k, side=support, rest=rest)
 
-    value: Tensor = _Pathwise.apply(student_logits, dtype, mask, compute)  # type: ignore[no-untyped-call]  # torch
+    value: Tensor = _Pathwise.apply(student_logits, types, mask, compute)  # type: ignore[no-untyped-call]  # torch
     return value
 
 
@@ -177,22 +188,23 @@ def sparse_divergence(
         ConfigError: as for :func:`divergence`.
         UsageError: shapes that do not fit, no floating-point numbers, or an id outside the vocabulary.
     """
-    chosen = lookup(name).parameters(parameters)
-    dtype = _checked({"teacher_logprobs": teacher_logprobs, "student_logits": student_logits}, mask)
+    entry = lookup(name)
+    chosen = entry.parameters(parameters)
+    types = _checked(entry, {"teacher_logprobs": teacher_logprobs, "student_logits": student_logits}, mask)
     with torch.no_grad():
-        teacher = teacher_logprobs.to(dtype)
+        teacher = teacher_logprobs.to(types.inside)
         if mask is not None and mask.shape == ids.shape[:-1] == teacher.shape[:-1]:
             ids, teacher = ids.masked_fill(~mask.unsqueeze(-1), -1), teacher.masked_fill(~mask.unsqueeze(-1), -math.inf)
 
     def compute(student: Tensor) -> ValueAndGradient:
         return sparse_pathwise(name, ids, teacher, student, chosen, tail=tail, renormalise=renormalise, form=form)
 
-    value: Tensor = _Pathwise.apply(student_logits, dtype, mask, compute)  # type: ignore[no-untyped-call]  # torch
+    value: Tensor = _Pathwise.apply(student_logits, types, mask, compute)  # type: ignore[no-untyped-call]  # torch
     return value
 
 
-def _checked(sides: dict[str, Tensor], mask: Tensor | None) -> torch.dtype:
-    """The type to compute in; the last of ``sides`` is the student's logits."""
+def _checked(entry: Divergence, sides: dict[str, Tensor], mask: Tensor | None) -> Types:
+    """The types; powers of u lose float32's digits where teacher and student differ much, and are computed in float64."""
     dtype = torch.float32
     for name, logits in sides.items():
         if logits.ndim == 0 or (logits.shape[-1] == 0 and name == "student_logits"):
@@ -203,4 +215,4 @@ def _checked(sides: dict[str, Tensor], mask: Tensor | None) -> torch.dtype:
     if mask is not None and (mask.dtype is not torch.bool or mask.shape != sides["student_logits"].shape[:-1]):
         rows = tuple(sides["student_logits"].shape[:-1])
         raise UsageError(f"mask {tuple(mask.shape)} of {mask.dtype}: expected {rows} of torch.bool, one for each row of logits")
-    return dtype
+    return Types(torch.float64 if entry.overflows else dtype, dtype)

@@ -135,12 +135,17 @@ def renyi(sides: Sides, *, alpha: float) -> Parts:
     if math.isinf(alpha):
         return _largest_ratio(sides)
     absent = sides.teacher.isneginf() & sides.student.isneginf()
-    exponents = (alpha * sides.teacher + (1 - alpha) * sides.student).masked_fill_(absent, -math.inf)
+    if alpha < 1:
+        exponents = alpha * sides.teacher + (1 - alpha) * sides.student
+    else:  # as the sum of a product that overflows towards its own sign
+        exponents = (sides.teacher - sides.student).mul_(alpha - 1).add_(sides.teacher)
+    exponents.masked_fill_(absent, -math.inf)
     log_sum = exponents.logsumexp(-1, keepdim=True)
     value = log_sum[..., 0] / (alpha - 1)
     if sides.normalised:
         distance = alpha_beta_terms(sides.teacher, sides.student, alpha, 1 - alpha, 1.0).sum(-1) * (alpha * (alpha - 1))
-        value = torch.where(distance.abs() < 0.5, torch.log1p(distance) / (alpha - 1), value)
+        close = (distance.abs() < 0.5) & (log_sum[..., 0].abs() < 1)
+        value = torch.where(close, torch.log1p(distance) / (alpha - 1), value)
     pull = (exponents - log_sum.masked_fill(log_sum.isneginf(), 0.0)).exp_()  # A = u^a / Σ p^a q^{1−a}
     return Parts(value, pull)
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from agentdistill.losses.divergences import lookup, pathwise
+from agentdistill.losses import DIVERGENCES, pathwise
 
 Found = tuple[Tensor, Tensor, float]
 """D [n], ln Σ exp of the teacher's logits [n, 1], and what the gradient in ``work`` is still to be multiplied with."""
@@ -107,8 +107,8 @@ def fused_pathwise(
     Raises:
         ConfigError: unknown name or parameter.
     """
-    chosen = lookup(name).parameters(parameters or {})
     if name in _FUSED:
+        chosen = DIVERGENCES[name].parameters(parameters or {})
         first, second, third = scratch.rows(len(student_logits))
         more = (third,) if name == "jsd" else ()
         value, teacher_lse, factor = _FUSED[name](

@@ -123,6 +123,8 @@ def sparse_pathwise(
             f"ids {tuple(ids.shape)}, teacher_logprobs {tuple(teacher_logprobs.shape)} and the student's {tuple(student_logprobs.shape)} "
             "do not fit; expected [..., k], [..., k] and [..., V]"
         )
+    if ids.is_floating_point() or ids.dtype is torch.bool:
+        raise UsageError(f"ids are {ids.dtype}; expected integers")
     if ids.numel() and int(ids.max()) >= vocab:
         raise UsageError(f"ids go up to {int(ids.max())}, but the student's vocabulary has {vocab} tokens")
     with torch.no_grad():

@@ -80,6 +80,8 @@ def _without_absent(teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor, T
     """ln u and both sides with ln 0 replaced by numbers that compute, and where those are."""
     no_teacher, no_student = teacher.isneginf(), student.isneginf()
     either = no_teacher | no_student
+    least = -(torch.finfo(teacher.dtype).max ** 0.75)  # what is less likely still would overflow when multiplied
+    teacher, student = teacher.clamp_min(least), student.clamp_min(least)
     if not bool(either.any()):
         return teacher - student, teacher, student, None
     teacher, student = teacher.masked_fill(either, 0.0), student.masked_fill(either, 0.0)

@@ -193,7 +193,8 @@ def _sampled(
 def expected_advantage(name: str, teacher_logprobs: Tensor, student_logprobs: Tensor, **parameters: float) -> Tensor:
     """E_{y∼q}[A(y)], [..., V] -> [...]: the baseline of :func:`score_advantage` in closed form. Detached.
 
-    For ``reverse_kl``, A − E A = ln u + KL(q‖p). See "vOPD", arXiv 2605.07865. Subtracting it changes no mean gradient.
+    For ``reverse_kl``, A − E A = ln u + KL(q‖p). Subtracting it changes no mean gradient. See "KL for a KL: On-Policy
+    Distillation with Control Variate Baseline", Oh et al., arXiv 2605.07865.
 
     Args:
         name: a key of ``DIVERGENCES``, any.

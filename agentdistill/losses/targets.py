@@ -82,7 +82,8 @@ class Mixture:
 def geometric(reference_logits: Tensor, lam: float) -> Geometric:
     """p^λ ref^{1−λ} / Z: between the reference and the teacher, and beyond the teacher for λ > 1.
 
-    The distribution that maximises λ E[ln p/ref] − KL(·‖ref). See "G-OPD", arXiv 2602.12125, with λ = 1.25.
+    The distribution that maximises λ E[ln p/ref] − KL(·‖ref). See "Learning beyond Teacher: Generalized
+    On-Policy Distillation with Reward Extrapolation", Yang et al., arXiv 2602.12125, where λ = 1.25.
 
     Args:
         reference_logits: [..., V] as the teacher's; a token to which either side gives no mass has none in the target.

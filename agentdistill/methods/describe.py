@@ -23,6 +23,7 @@ OUTCOMES = {
     "rloo": "R − mean of the others' R",
     "maxrl": "(R − mean(R)) / mean(R)",
     "batch_std": "(R − mean(R)) / std(R) over the batch",
+    "gae": "GAE over {0.level}s, γ={0.gamma:g}, λ={0.lam:g}, learned V",
 }
 GATES = {
     "sigmoid": "σ({0.beta:g} (ln p − ln q))",
@@ -93,7 +94,7 @@ def _route(term: DivergenceTerm) -> str:
 def _policy_gradient(term: PolicyGradientTerm) -> str:
     parts = []
     if not is_zero(term.outcome):
-        parts.append(_scaled(term.outcome, f"Z [{OUTCOMES[term.baseline]}]"))
+        parts.append(_scaled(term.outcome, f"Z [{OUTCOMES[term.baseline].format(term.gae)}]"))
     if not is_zero(term.critic):
         parts.append(_scaled(term.critic, f"C_k [{CRITICS[term.critic_signal.kind]}]"))
     if not is_zero(term.teacher) and not isinstance(term.combine, Scale):

@@ -14,6 +14,7 @@ from typing import Any
 from agentdistill.config.method import resolved, schedules
 from agentdistill.config.schedule import Adaptive, Schedule, State, at, is_zero
 from agentdistill.config.schema import DivergenceTerm, KLTerm, MethodConfig, PolicyGradientTerm, Term
+from agentdistill.config.terms import learned_values
 from agentdistill.credit import CreditReport, assign
 from agentdistill.methods.protocol import Needs
 from agentdistill.methods.refuse import hears_teacher, refuse_dead_terms
@@ -95,6 +96,7 @@ def needs_of(config: MethodConfig) -> Needs:
             term.correction is not None and (term.correction.level, term.correction.kind) != ("token", "tis") for term in gradients
         ),
         entropy=any(weight in ("entropy", "tip") for term in terms for weight in _weights(term)),
+        values=bool(learned_values(config.terms)),
         teacher_plays=config.sampler.teacher > 0,
         expert_plays=config.sampler.expert > 0,
         anchors=any(not is_zero(term.critic) and term.critic_signal.kind == "anchors" for term in gradients),

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentdistill.losses import DIVERGENCES, divergence
+from agentdistill.losses import DIVERGENCES, divergence, pathwise
 
 INF = math.inf
 
@@ -67,6 +67,10 @@ def check(name: str, logits: list[list[float]], turn: int) -> None:
     assert not bool(value[says_nothing].any()), detail
     speaks = ~student.detach().isneginf().all(-1)  # a student of nothing but −inf is no distribution
     assert not bool(value[speaks].isnan().any()), detail
+    if DIVERGENCES[name].overflows:  # computed in float64 there, but in what it is given here
+        bare, slopes = pathwise(name, *(side.detach().log_softmax(-1) for side in (teacher, student)), parameters)
+        assert bool(slopes[bare.isfinite()].isfinite().all()), (detail, bare, slopes)
+        assert not bool(bare[speaks & ~says_nothing].isnan().any()), (detail, bare)
     if choices.get("renormalise") is True or choices.get("k") is None or choices == ROUTES[1]:
         assert not bool((value < 0).any()), detail
 

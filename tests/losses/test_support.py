@@ -266,5 +266,7 @@ def test_mistakes_are_named() -> None:
             divergence("jsd", ok, ok, **choices)  # type: ignore[arg-type]  # what is to be refused
     with pytest.raises(UsageError, match="do not fit"):
         sparse_divergence("jsd", torch.zeros(2, 2, dtype=torch.long), torch.zeros(2, 3), ok)
+    with pytest.raises(UsageError, match=r"ids are torch\.float32"):
+        sparse_divergence("jsd", torch.zeros(2, 2), torch.zeros(2, 2), ok)
     with pytest.raises(UsageError, match=r"ids go up to 3, but .* 3 tokens"):
         sparse_divergence("jsd", torch.tensor([[0, 3], [0, 1]]), torch.zeros(2, 2), ok)

@@ -284,20 +284,20 @@ def test_a_card_names_what_each_term_is_and_whom_the_method_hears() -> None:
         return Card(student="org/name", what="student", versions={}, trained=trained).text()
 
     grpo = page("method=grpo", teacher=None)
-    assert "| outcome | 1 | −ρ A with A = 1 Z (group_std), ρ = q(y) / q_old(y) | sequence |" in grpo
-    assert "u = q_ref(y) / q(y)" in grpo
+    assert "| outcome | 1 | −min(ρ A, clip(ρ, 1 − 0.2, 1 + 0.2) A)  with A = Z [(R − mean(R)) / std(R)] | sequence |" in grpo
+    assert "u − 1 − ln u, u = ref/q" in grpo
     assert "None: the method hears none." in grpo
     assert 'base_model: "org/name"' in grpo
     assert "Not measured." in grpo
     assert "distillation, those" not in grpo
     kdrl = page("method=kdrl", teacher="nano")
-    assert "| teacher | 0.005 → 0.001 over 200 steps | ½ (ln q(y) − ln p(y))² | token |" in kdrl
+    assert "| teacher | 0.005 → 0.001 over 200 steps | ½ (ln q − ln p)² | token |" in kdrl
     jsd = page("teacher=self", "teacher.view=hint", "method.terms.teacher.divergence=jsd", "method.terms.teacher.beta=0.3", teacher="self")
-    assert "jsd (β = 0.3): " in jsd
+    assert "jsd[beta=0.3](p, q)  [β Σ p ln(p/M)" in jsd
     assert "The student itself as it began, told the view `hint`." in jsd
     assert "distillation, those" not in jsd
     assert "−ln q(y)" in page("method=sft", teacher=None)
-    assert "A = 1 (ln p(y) − ln q(y))" in page("method=opd_sampled", teacher="nano")
+    assert "−ρ A  with A = (ln p − ln q)" in page("method=opd_sampled", teacher="nano")
 
 
 @pytest.mark.ci

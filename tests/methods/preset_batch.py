@@ -120,6 +120,7 @@ PLAYS: dict[str, tuple[str, float, Status, list[tuple[int, int, int, str | None]
     "d0": ("expert", 1, Status.OK, [(3, 4, 0, "d"), (2, 4, 0, "d1")]),
     "d1": ("teacher", 1, Status.OK, [(3, 5, 0, "d")]),
 }
+STOPS = {Status.TRUNCATED: StopReason.MAX_TOKENS, Status.ENV_ERROR: StopReason.ERROR}
 INJECTED = ("b2", 1, 2)
 """Episode, turn, and how many of its first tokens the teacher wrote."""
 
@@ -155,7 +156,7 @@ def _episode(name: str) -> Episode:
         )
     return Episode(
         id=name, group=name[0], task=_task(name[0]), seed=0, prompt=(Message.user("?"),), turns=tuple(made), reward=reward, status=status,
-        stop=StopReason.COMPLETED if status.trainable else StopReason.ERROR,
+        stop=STOPS.get(status, StopReason.COMPLETED),
     )  # fmt: skip
 
 
@@ -177,7 +178,20 @@ def batch(teacher_seed: int = 1) -> tuple[Sample, ...]:
     samples = rows(episodes, {episode.id: _feedback(episode, everyone.teacher) for episode in episodes})
     samples = learner(everyone.student, reference=everyone.reference).score(samples, {"ref", "entropy"})
     old = learner(everyone.old).score(samples, {"old"})
-    return tuple(replace(sample, old_logprobs=before.old_logprobs) for sample, before in zip(samples, old, strict=True))
+    samples = [replace(sample, old_logprobs=before.old_logprobs) for sample, before in zip(samples, old, strict=True)]
+    return tuple(
+        replace(sample, values={"outcome": worth(sample.episode, sample.turn)}, values_after={"outcome": AFTER}) for sample in samples
+    )
+
+
+AFTER = 0.3
+"""What a learned value says of the state after an episode's last token."""
+
+
+def worth(episode: str, turns: Any) -> Any:
+    """What it says of the state before each token; turns of an episode differ, and so do their tokens."""
+    place = np.arange(len(turns))
+    return (0.1 * ord(episode[1]) % 0.7 + 0.15 * np.asarray(turns) - 0.01 * place).astype(np.float32)
 
 
 def _feedback(episode: Episode, teacher: Any) -> Feedback:

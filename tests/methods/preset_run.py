@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from agentdistill.config.schema import DivergenceTerm
+from agentdistill.config.terms import learned_values
 from agentdistill.methods import Objective
 from agentdistill.types import Sample
 
@@ -35,7 +36,7 @@ def method_of(name: str) -> Objective:
 def by_the_library(name: str, step: int = 0, teacher_seed: int = 1, samples: Sequence[Sample] | None = None, **choices: Any) -> Found:
     """Total, terms and gradients; of ``samples`` in place of :func:`credited` ones."""
     terms = method_of(name).terms_at(step)
-    found = learner(models().student, **choices)
+    found = learner(models().student, values=learned_values(terms), **choices)
     samples = credited(name, step, teacher_seed) if samples is None else samples
     teacher = Dense(models(teacher_seed).teacher) if any(isinstance(term, DivergenceTerm) for term in terms.values()) else None
     report = found.accumulate(found.pack(samples, terms, step), terms, step, teacher)

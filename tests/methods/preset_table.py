@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .preset_batch import INJECTED, distributions, groups, models
+from .preset_batch import INJECTED, distributions, groups, models, worth
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Table:
     told: Tensor
     """ln p(y)."""
     entropy: Tensor
+    value: Tensor
+    """What a learned value says of the state before the token."""
     by_student: Tensor
     """[n], bool."""
     ends: Tensor
@@ -60,13 +62,14 @@ class Table:
 def table(student: Any, teacher_seed: int = 1) -> Table:
     """Read off the records; ``student`` gets the gradient of what is made of it."""
     everyone = models(teacher_seed)
-    columns: dict[str, list[Any]] = {name: [] for name in ("y", "rollout", "by_student", "ends", "turn", "episode")}
+    columns: dict[str, list[Any]] = {name: [] for name in ("y", "rollout", "value", "by_student", "ends", "turn", "episode")}
     whole: dict[str, list[Tensor]] = {"student": [], "teacher": [], "old": [], "ref": []}
     for group in groups():
         for episode in group.trainable:
             for segment in sorted({turn.segment for turn in episode.turns}):
                 row: list[int] = []
                 said: list[int] = []
+                turns: list[int] = []
                 for index, turn in enumerate(episode.turns):
                     if turn.segment != segment:
                         continue
@@ -80,7 +83,12 @@ def table(student: Any, teacher_seed: int = 1) -> Table:
                     columns["by_student"] += [turn.author == "student" and place >= injected for place in range(len(ids))]
                     columns["ends"] += [place == len(ids) - 1 for place in range(len(ids))]
                     columns["turn"] += [index] * len(ids)
+                    turns += [index] * len(ids)
                     columns["episode"] += [episode.id] * len(ids)
+                whose = [-1] * len(row)
+                for place, turn_index in zip(said, turns, strict=True):
+                    whose[place] = turn_index
+                columns["value"] += worth(episode.id, whose)[said].tolist()
                 for name, model in (
                     ("student", student),
                     ("teacher", everyone.teacher),
@@ -102,6 +110,7 @@ def table(student: Any, teacher_seed: int = 1) -> Table:
         ref=chosen["ref"],
         told=chosen["teacher"],
         entropy=rounded(-(now.exp() * now).sum(-1)),
+        value=torch.tensor(columns["value"], dtype=torch.float64),
         by_student=torch.tensor(columns["by_student"]),
         ends=torch.tensor(columns["ends"]),
         turn=columns["turn"],

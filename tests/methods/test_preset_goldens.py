@@ -14,24 +14,56 @@ from agentdistill.methods import Objective
 
 from .preset_batch import batch, groups, models
 from .preset_dense import EXACT
+from .preset_outcome import OUTCOME, outcomes
 from .preset_run import by_the_library, by_the_paper, distance
-from .preset_sampled import SAMPLED, outcomes
+from .preset_sampled import SAMPLED
 from .preset_table import table
 from .presets import PRESETS, preset
 
-TOLERANCE = dict.fromkeys(EXACT, 1e-9) | dict.fromkeys(SAMPLED, 1e-5)
+REFERENCES = EXACT | SAMPLED | OUTCOME
+TOLERANCE = dict.fromkeys(REFERENCES, 1e-5) | dict.fromkeys(EXACT, 1e-9)
 SWITCHED = [("reopold", 30), ("kdrl", 100)]
 """Presets that change with the step, where they have."""
 
 
 def test_every_preset_has_a_reference():
-    assert set(PRESETS) == EXACT.keys() | SAMPLED.keys()
+    assert set(PRESETS) == REFERENCES.keys()
 
 
 @pytest.mark.parametrize(("name", "step"), [*((name, 0) for name in sorted(TOLERANCE)), *SWITCHED])
 def test_a_preset_is_what_its_paper_says(name, step):
-    found, expected = by_the_library(name, step), by_the_paper((EXACT | SAMPLED)[name], step)
+    found, expected = by_the_library(name, step), by_the_paper(REFERENCES[name], step)
     assert distance(found, expected) < TOLERANCE[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "number"),
+    [
+        ("akl", "teacher.mu", 0.5),
+        ("cispo", "outcome.ppo_clip.0", 1.0),  # no lower bound
+        ("dapo", "outcome.overlong.limit", 1024),
+        ("dapo", "outcome.overlong.buffer", 256),
+        ("g_opd", "teacher.mismatch_cap", 5.0),
+        ("exopd", "teacher.mismatch_cap", 5.0),
+        ("minillm", "later.teacher_clip", 100.0),
+        ("sod", "hybrid.signal.weights.0.epsilon", 1e-6),
+        ("taid", "teacher.target.amount.end", 1.0),
+        ("taid", "teacher.target.amount.rate", 5e-4),
+        ("taid", "teacher.target.amount.momentum", 0.99),
+        ("reopold", "teacher.token_weights.0.until_step", 30),
+    ],
+)
+def test_a_number_that_the_batch_does_not_reach_is_the_paper_s(name, path, number):
+    found = preset(name).model_dump(mode="json")["terms"]
+    for key in path.split("."):
+        found = found[int(key) if isinstance(found, list) else key]
+    assert found == number
+
+
+def test_distillm_begins_without_the_student_and_lets_it_play_more_by_tenths():
+    """DistiLLM's threshold: φ = 0, + .1 up to 1 when the loss is no longer falling by .1."""
+    share = preset("distillm").sampler.student
+    assert (share.start, share.increment, share.limit, share.epsilon) == (0.0, 0.1, 1.0, 0.1)
 
 
 def test_dapo_punishes_episodes_that_come_close_to_its_limit():
@@ -53,8 +85,7 @@ def test_dapo_punishes_episodes_that_come_close_to_its_limit():
 def test_a_preset_is_not_what_another_paper_says():
     """The batch tells all of them apart, but for those that differ only in who plays."""
     alike = {"sft", "sft_64", "sft_teacher", "seqkd"}
-    references = EXACT | SAMPLED
-    found = {name: by_the_paper(reference) for name, reference in references.items() if name == "sft" or name not in alike}
+    found = {name: by_the_paper(reference) for name, reference in REFERENCES.items() if name == "sft" or name not in alike}
     gradients = {name: torch.cat([each.flatten() for each in gradient.values()]) for name, (_, _, gradient) in found.items()}
     for name, one in gradients.items():
         for other, two in gradients.items():

@@ -253,7 +253,7 @@ class Learner:
         gradients = [parameter.grad for parameter in self.trained.values() if parameter.grad is not None]
         lr = learning_rate(self.config, self.updates)
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
-        if not gradients or not any(report.metrics["tokens/trained"] for report in pending):
+        if not gradients or not any(report.metrics["tokens/forward"] for report in pending):
             self.discard()
             return StepReport(grad_norm=norm, skipped=True, lr=lr, nonfinite_in_a_row=self.nonfinite_in_a_row)
         value_norm = 0.0 if self.value_head is None else float(self.value_head.norm())
@@ -369,7 +369,7 @@ class Learner:
                     raise ConfigError(f"the samples say what the value {next(iter(micro.values))!r} should learn; this learner keeps none")
                 if self.value_head is not None:
                     self.value_head.backward(micro, hidden, plan)
-                measured.append(Measured(micro=micro, arrays=plan.to_host()))
+                measured.append(Measured.of(micro, plan.to_host()))
         return measured
 
     @torch.no_grad()

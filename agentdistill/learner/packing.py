@@ -78,6 +78,14 @@ class MicroBatch:
         return len(self.rows)
 
     @property
+    def carried(self) -> BoolArray:
+        """Which positions carry a component, [N]; the others are only asked for their value."""
+        found = np.zeros(len(self), np.bool_)
+        for component in self.components.values():
+            found[component.index] = True
+        return found
+
+    @property
     def hidden_index(self) -> Index:
         """Index of each position's hidden state in the flattened [R·T] of them."""
         found: Index = self.rows * self.input_ids.shape[1] + self.cols - 1

@@ -55,6 +55,13 @@ class Measured:
     micro: MicroBatch
     arrays: Mapping[str, Values]
 
+    @classmethod
+    def of(cls, micro: MicroBatch, arrays: Mapping[str, Values]) -> Measured:
+        """Without what the policy says at positions that no component carries, and only a learned value looks at."""
+        idle = ~micro.carried
+        blanked = {name: np.where(idle, np.nan, arrays[name]) for name in ("student_logprobs", "entropy") if name in arrays and idle.any()}
+        return cls(micro=micro, arrays={**arrays, **blanked})
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LossReport:
@@ -192,7 +199,7 @@ class _Figures:
 
 def _metrics(measured: Sequence[Measured], terms: Mapping[str, Term], ranks: Ranks) -> dict[str, float]:
     figures = _Figures()
-    figures.count("tokens/trained", float(sum(len(one.micro) for one in measured)))
+    figures.count("tokens/trained", float(sum(np.count_nonzero(one.micro.carried) for one in measured)))
     figures.count("tokens/forward", float(sum(one.micro.input_ids.size for one in measured)))
     students = _join(measured, lambda one: _gather(one, "author"))
     figures.mean("policy/entropy", _array(measured, "entropy"))

@@ -57,12 +57,15 @@ class Case:
     episodes: int = 7
     spoilt: str = ""
     """Episode with an advantage that is no number."""
+    targets: bool = True
+    """Of learned values."""
 
 
 CASES = (
     {f"{name}-{normaliser}": Case({name: every(normaliser)[name]}) for name in KINDS for normaliser in NORMALISERS}
     | {f"all-{normaliser}-float32": Case(every(normaliser), torch.float32) for normaliser in NORMALISERS}
     | {"one-episode": Case(every("turn"), episodes=1), "no-episode": Case(every("token"), episodes=0)}
+    | {"idle-head": Case(every("token"), targets=False)}
     | {"spoilt": Case(every("sequence"), spoilt="e3")}
 )
 
@@ -80,7 +83,7 @@ def batch(case: Case) -> list[Sample]:
         targets = np.where(sample.masks[names[0]], rng.normal(size=len(sample)), np.nan).astype(np.float32)
         if sample.episode == case.spoilt:
             sample = replace(sample, advantages={name: values * np.inf for name, values in sample.advantages.items()})
-        found.append(replace(sample, returns=dict.fromkeys(learned_values(case.terms), targets)))
+        found.append(replace(sample, returns=dict.fromkeys(learned_values(case.terms), targets) if case.targets else {}))
     return found
 
 

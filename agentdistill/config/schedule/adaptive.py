@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from agentdistill.config.schedule.base import Schedule, State, Steps, limited, require_towards, up_to
 
-
 FURTHEST = 1e9
 """Bound of a relative change: a loss next to 0 that moves must not leave the range of numbers."""
 

@@ -217,6 +217,8 @@ class PolicyGradientTerm(_Term):
     mismatch: Mismatch | None = None
     tv_mask: tuple[float, float] | None = None
     """Drop tokens that moved away from the rollout engine by more than this in probability, down and up. DPPO, arXiv 2602.04879."""
+    tv_mask_symmetric: bool = False
+    """Drop them whatever the sign of their advantage, not only where they moved as the advantage wants."""
     ratio_penalty: float = Field(default=0.0, ge=0)
     """Coefficient of (ln ρ)²."""
 
@@ -226,6 +228,12 @@ class PolicyGradientTerm(_Term):
             raise ValueError("mismatch_cap is short for mismatch; set one of the two")
         if self.baseline == "gae" and self.flat_groups == "drop":
             raise ValueError("flat_groups=drop is about siblings with equal outcomes, and baseline=gae compares with none; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _symmetric_mask(self) -> Self:
+        if self.tv_mask_symmetric and self.tv_mask is None:
+            raise ValueError("tv_mask_symmetric says how tv_mask drops tokens; set tv_mask=[low, high] too")
         return self
 
     @property

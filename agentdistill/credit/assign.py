@@ -16,6 +16,7 @@ import numpy as np
 from agentdistill.config.schedule import at
 from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Term
 from agentdistill.credit.advantages import Advantages, policy_gradient_credit
+from agentdistill.credit.learned import with_ends
 from agentdistill.credit.tokens import Tokens, Values
 from agentdistill.credit.verdict import is_right
 from agentdistill.credit.weighing import weigh
@@ -87,8 +88,8 @@ def _spread(streams: Sequence[dict[str, Any]], name: str, tokens: Tokens, weight
         for found, kappa in zip(streams, tokens.spread(credit.kappa), strict=True):
             found["kappas"][name] = kappa
     for key, targets in credit.returns.items():
-        for found, target in zip(streams, tokens.spread(targets, empty=np.nan), strict=True):
-            found["returns"][key] = target
+        for found, sample, target in zip(streams, tokens.samples, tokens.spread(targets, empty=np.nan), strict=True):
+            found["returns"][key] = with_ends(target, sample.sampled) if key == name else target  # a signal is of its token alone
     for part, values in credit.parts.items():
         for found, stream in zip(streams, tokens.spread(values), strict=True):
             earlier: FloatArray | None = found["advantage_parts"].get(part)

@@ -4,7 +4,9 @@
     turn    c c c[s s s]c c[s s]       a step is a turn; its value is that of the state in which it begins, its advantage is on each token
 
 What the environment says in between is no step: it neither discounts nor has a value. An episode that is over is worth nothing more; one
-that was cut goes on with the value of the state after the last token that the model read.
+that was cut goes on with the value of the state after the last token that the model read. No turn begins there, so that a value which
+learned the beginnings of turns alone would guess: after a turn that another one follows, the state is worth what the next one is when
+that begins, and the value learns it too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from agentdistill.credit.outcome import overlong_penalty
 from agentdistill.credit.returns import gae, turn_gae
 from agentdistill.credit.tokens import Index, Tokens, Values
 from agentdistill.errors import AlignmentError
-from agentdistill.types import Episode, EpisodeGroup
+from agentdistill.types import BoolArray, Episode, EpisodeGroup, FloatArray
 
 
 def learned_advantages(tokens: Tokens, groups: Sequence[EpisodeGroup], name: str, term: PolicyGradientTerm) -> tuple[Values, Values]:
@@ -51,6 +53,22 @@ def learned_advantages(tokens: Tokens, groups: Sequence[EpisodeGroup], name: str
             bootstrap=after,
         )
     return advantages, targets
+
+
+def with_ends(targets: FloatArray, sampled: BoolArray) -> FloatArray:
+    """Targets of a row, [L], and those of the states in which its turns end: the next one that there is. The state after the row's last
+    token has none, for the episode is over there, or was cut and nobody knows.
+
+    Args:
+        sampled: where somebody sampled the token, [L].
+    """
+    found = targets.copy()
+    known = np.flatnonzero(~np.isnan(targets))
+    ends = np.flatnonzero(sampled[:-1] & ~sampled[1:]) + 1
+    following = np.searchsorted(known, ends)
+    inside = (following > 0) & (following < len(known))
+    found[ends[inside]] = targets[known[following[inside]]]
+    return found
 
 
 def learned_values_of(tokens: Tokens, name: str) -> Values:

@@ -13,6 +13,7 @@ from agentdistill.learner.head import Head
 from agentdistill.learner.learner import Learner
 from agentdistill.learner.linear_divergence import Hidden, LinearDivergence, TopK, linear_divergence
 from agentdistill.learner.packing import MicroBatch, needs, normalisers, pack
+from agentdistill.learner.ranks import shard
 from agentdistill.learner.report import LossReport, StepReport
 from agentdistill.policy import resolve_device
 
@@ -30,4 +31,5 @@ __all__ = [
     "normalisers",
     "pack",
     "resolve_device",
+    "shard",
 ]

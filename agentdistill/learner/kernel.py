@@ -127,6 +127,8 @@ class _Pass:
         if self.plan.entropy:
             work = self.scratch.rows(count)[0]
             self.plan.record("entropy", start, slice(None), entropy(torch.sub(logits, lse, out=work), probs), count)
+        if self.plan.shares:
+            self.plan.record("probs_norm", start, slice(None), torch.linalg.vector_norm(probs, dim=-1), count)
         capped = logits.clone() if self.plan.head.softcap is not None and self.wants_grad else logits
         added = None if teacher is None else teacher.block(logits, lse, probs, start, stop)
         if added is not None:
@@ -164,7 +166,7 @@ class _Pass:
         """Add the sampled-token losses; ∂/∂ln q(y), [n]."""
         with torch.enable_grad():
             leaf = chosen.detach().requires_grad_()
-            total = leaf.new_zeros(())
+            slope = torch.zeros_like(leaf)
             for part in self.plan.parts:
                 found = part.within(start, stop)
                 if part.wanted is not None or not nonempty(found):
@@ -175,10 +177,13 @@ class _Pass:
                 results = sampled_loss(part.term, leaf[rows], streams, **part.numbers(found))
                 for name, values in results.items():
                     self.plan.record(f"{name}/{part.name}", start, rows, values.detach().to(chosen.dtype), stop - start)
-                total = total + (part.weights[found] * results["loss"]).sum()
-        self.loss += total.detach()
-        (gradient,) = torch.autograd.grad(total, leaf)
-        return gradient
+                total = (part.weights[found] * results["loss"]).sum()
+                self.loss += total.detach()
+                (one,) = torch.autograd.grad(total, leaf)
+                slope += one
+                if self.plan.shares:
+                    self.plan.record(f"slope/{part.name}", start, rows, one[rows].abs(), stop - start)
+        return slope
 
 
 def entropy(logprobs: Tensor, probs: Tensor) -> Tensor:

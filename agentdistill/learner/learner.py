@@ -7,6 +7,9 @@
 
 ``accumulate`` may be called several times before ``update``; gradients add up. A batch with a number that is not finite never moves
 the weights: they, the optimizer and the learning-rate schedule are afterwards bit for bit what they were before it.
+
+Where torch.distributed is initialised, each process has a part of the batch (:mod:`agentdistill.learner.ranks`), and what comes out is
+what one process would have made of the whole.
 """
 
 from __future__ import annotations
@@ -30,8 +33,10 @@ from agentdistill.learner.adapters import Reference, add_lora, save_lora
 from agentdistill.learner.device import Precision, resolve_autocast, set_threads
 from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
-from agentdistill.learner.packing import Index, MicroBatch, pack
+from agentdistill.learner.packing import Index, MicroBatch, active_terms, normalisers, pack
 from agentdistill.learner.plan import make_plan
+from agentdistill.learner.probe import probe_terms
+from agentdistill.learner.ranks import Ranks
 from agentdistill.learner.ratios import samples_of, wanted, with_sequence_ratios
 from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
@@ -82,6 +87,7 @@ class Learner:
     ) -> None:
         self.config = config
         self.device = resolve_device(config.device if device is None else device)
+        self.ranks = Ranks(self.device)
         self.precision = Precision(device=self.device, autocast=resolve_autocast(config.dtype, self.device))
         self.model = model.to(self.device)
         self._adapters = add_lora(self.model, config.lora) if config.lora is not None else None
@@ -103,6 +109,8 @@ class Learner:
         self.nonfinite_in_a_row = 0
         self.nonfinite_total = 0
         self._pending: list[LossReport] = []
+        self._probed: dict[str, float] = {}
+        """Figures of this step's probe."""
 
     # --- before the update -------------------------------------------------------------------------------------------
 
@@ -183,15 +191,22 @@ class Learner:
         )
 
     def pack(self, samples: Sequence[Sample], terms: Mapping[str, Term], step: int) -> list[MicroBatch]:
-        """Cut a whole batch into micro-batches; see :func:`agentdistill.learner.packing.pack`."""
-        return pack(samples, terms, step, micro_batch_tokens=self.config.micro_batch_tokens)
+        """Cut a whole batch, or this rank's part of it, into micro-batches; see :func:`agentdistill.learner.packing.pack`.
+
+        Over several ranks the terms' counts are summed. Credit is not: it compares episodes, and is assigned on the whole batch before
+        :func:`agentdistill.learner.ranks.shard` splits it, so that group and batch statistics are global by construction.
+        """
+        active = active_terms(terms, step)
+        totals = self.ranks.sum_counts(normalisers(samples, active), active)
+        return pack(samples, terms, step, micro_batch_tokens=self.config.micro_batch_tokens, totals=totals)
 
     # --- the update --------------------------------------------------------------------------------------------------
 
     def accumulate(
         self, micro_batches: Sequence[MicroBatch], terms: Mapping[str, Term], step: int, dense: DenseTeacher | None = None
     ) -> LossReport:
-        """Forward and backward over the micro-batches; gradients are added to those already there.
+        """Forward and backward over the micro-batches; gradients are added to those already there. Over several ranks, losses, counts and
+        metrics of the report are those of the whole batch, and its arrays those of the rank.
 
         Args:
             micro_batches: from :meth:`pack`, with the same terms and step.
@@ -213,7 +228,9 @@ class Learner:
             raise
         finally:
             self.model.eval()
-        report = make_report(measured, terms, step)
+        report = make_report(measured, terms, step, self.ranks)
+        report.metrics.update(self._probed)
+        self._probed = {}
         self._pending.append(report)
         return report
 
@@ -225,16 +242,18 @@ class Learner:
             self.value_head.discard()
 
     def update(self) -> StepReport:
-        """One optimizer step on what was accumulated, clipped to ``clip_norm``; the gradient is empty afterwards.
+        """One optimizer step on what was accumulated, clipped to ``clip_norm``; the gradient is empty afterwards. Over several ranks the
+        gradients are summed first, so that all take the same step, or skip it for a number that is not finite on one of them.
 
         Raises:
             NumericsError: this is the ``max_nonfinite``-th step in a row with a loss or gradient that is not finite.
         """
         pending = self._pending
+        self.ranks.sum_gradients([*self.trained.values(), *(self.value_head.parameters.values() if self.value_head is not None else ())])
         gradients = [parameter.grad for parameter in self.trained.values() if parameter.grad is not None]
         lr = learning_rate(self.config, self.updates)
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
-        if not gradients or not any(report.measured for report in pending):
+        if not gradients or not any(report.metrics["tokens/forward"] for report in pending):
             self.discard()
             return StepReport(grad_norm=norm, skipped=True, lr=lr, nonfinite_in_a_row=self.nonfinite_in_a_row)
         value_norm = 0.0 if self.value_head is None else float(self.value_head.norm())
@@ -343,12 +362,14 @@ class Learner:
                     reference=None if self.reference is None else partial(self._reference_target, micro),
                 )
                 hidden = flat_hidden(self.model, micro, self.precision)
+                if number == 0 and self.config.probe_every and step % self.config.probe_every == 0:
+                    self._probed = probe_terms(plan, hidden, k=self.config.probe_k, seed=step)
                 token_losses(plan, hidden).backward()  # type: ignore[no-untyped-call]  # torch
                 if micro.values and self.value_head is None:
                     raise ConfigError(f"the samples say what the value {next(iter(micro.values))!r} should learn; this learner keeps none")
                 if self.value_head is not None:
                     self.value_head.backward(micro, hidden, plan)
-                measured.append(Measured(micro=micro, arrays=plan.to_host()))
+                measured.append(Measured.of(micro, plan.to_host()))
         return measured
 
     @torch.no_grad()
@@ -374,6 +395,8 @@ class Learner:
         self.nonfinite_in_a_row += 1
         self.nonfinite_total += 1
         everyone = {sample.episode: None for report in pending for one in report.measured for sample in one.micro.samples}
+        if self.ranks.several and not all(np.isfinite(report.total) for report in pending):
+            everyone = {}  # the loss of an episode is not finite, on this rank or on another
         guilty = {episode: None for report in pending for episode in report.nonfinite_episodes()} or everyone
         if self.nonfinite_in_a_row >= self.config.max_nonfinite:
             components = {name: value for report in pending for name, value in report.components.items()}

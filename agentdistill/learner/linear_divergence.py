@@ -195,7 +195,7 @@ def _check(hidden: Tensor, weight: Tensor, bias: Tensor | None, chunk: int | Non
         raise UsageError(f"chunk={chunk} is below 1; give the positions whose logits may exist at the same time, or None")
 
 
-class _Selected:
+class Selected:
     """Some positions of another target, ascending."""
 
     def __init__(self, target: Any, kept: Index) -> None:
@@ -227,4 +227,4 @@ def _select(teacher: Any, kept: Index) -> Any:
     if isinstance(teacher, Hidden):
         rows = torch.as_tensor(kept, device=teacher.states.device)
         return Hidden(teacher.states[rows], teacher.weight, teacher.bias, teacher.temperature, teacher.scale, teacher.softcap)
-    return _Selected(teacher, kept)
+    return Selected(teacher, kept)

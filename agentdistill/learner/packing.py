@@ -78,6 +78,14 @@ class MicroBatch:
         return len(self.rows)
 
     @property
+    def carried(self) -> BoolArray:
+        """Which positions carry a component, [N]; the others are only asked for their value."""
+        found = np.zeros(len(self), np.bool_)
+        for component in self.components.values():
+            found[component.index] = True
+        return found
+
+    @property
     def hidden_index(self) -> Index:
         """Index of each position's hidden state in the flattened [R·T] of them."""
         found: Index = self.rows * self.input_ids.shape[1] + self.cols - 1
@@ -120,12 +128,17 @@ def needs(terms: Mapping[str, Term]) -> frozenset[str]:
     return frozenset(wanted)
 
 
+def active_terms(terms: Mapping[str, Term], step: int) -> dict[str, Term]:
+    """Those whose coefficient is not 0 at ``step``."""
+    return {name: term for name, term in terms.items() if at(term.weight, step) != 0}
+
+
 def normalisers(samples: Sequence[Sample], terms: Mapping[str, Term]) -> dict[str, float]:
     """N_c of each component: its tokens, its turns, its episodes (times its constant), or its constant. 0 where it has no token anywhere.
     And of each learned value ``value/<name>``: the tokens that have a target.
 
-    A process that holds a part of the batch sums these over all parts, but for constants (:func:`agentdistill.learner.ranks.sum_counts`),
-    and hands the sums to :func:`pack`. The parts must not cut an episode.
+    A process that holds a part of the batch, which must not cut an episode, sums these over all parts but for constants, and hands the
+    sums to :func:`pack`: see :meth:`agentdistill.learner.ranks.Ranks.sum_counts`.
     """
     found: dict[str, float] = {}
     for name, term in terms.items():
@@ -200,7 +213,7 @@ def pack(
         AlignmentError: a mask is missing, or covers position 0, which nothing predicts.
         ConfigError: a term lacks a stream that it is made of.
     """
-    active = {name: term for name, term in terms.items() if at(term.weight, step) != 0}
+    active = active_terms(terms, step)
     totals = normalisers(samples, active) if totals is None else totals
     weights = {name: component_weights(samples, name, term, totals[name]) for name, term in active.items()}
     values = {name: totals[f"value/{name}"] for name in learned_values(active)}

@@ -115,6 +115,8 @@ class Plan:
     product_dtype: torch.dtype | None = None
     """Of the matrix products. ``None``: that of the hidden states."""
     entropy: bool = True
+    shares: bool = False
+    """Measure each component's gradient with respect to the logits by itself."""
     arrays: dict[str, Tensor] = field(default_factory=dict)
     """Filled by the pass: per-position results [N], NaN where a quantity does not exist."""
 
@@ -210,6 +212,7 @@ def make_plan(
         dense=dense.dense(micro.samples, [cols.tolist() for cols in micro.positions(index)]) if covered and dense is not None else None,
         reference=reference(index) if geometric and reference is not None else None,
         dense_index=index,
+        shares=len(terms) > 1,
         chunk=chunk,
         product_dtype=precision.product_dtype,
     )

@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from agentdistill.errors import AlignmentError, UsageError
 from agentdistill.learner.head import Head
+from agentdistill.learner.linear_divergence import Selected
+from agentdistill.learner.plan import Plan
 from agentdistill.losses import divergence as divergence_of
 from agentdistill.losses import score_advantage
 from agentdistill.policy.products import accumulated, add_outer, pull
@@ -151,3 +154,37 @@ def _estimate(whole: tuple[Tensor, Tensor], found: Iterator[tuple[Tensor, Tensor
         variance_hidden=spread[0] / sizes[0] if count > 1 else 0.0,
         variance_weight=spread[1] / sizes[1] if count > 1 else 0.0,
     )
+
+
+MOST = 256
+"""Positions of a micro-batch that a run's probe looks at."""
+UNFIT = ("renyi", "adaptive_kl")
+"""Divergences without an advantage of a single token."""
+
+
+def probe_terms(plan: Plan, hidden: Tensor, *, k: int, seed: int) -> dict[str, float]:
+    """Figures of :func:`probe` for each divergence term of a micro-batch, by name of the metric.
+
+    ``probe/<term>/<topk or sampled>/<cosine or variance>``, with respect to the head's weight. The whole vocabulary is what they are
+    compared with, whatever route the term takes; its target and weights by distribution are left aside.
+
+    Args:
+        hidden: of the plan's N positions, [N, H].
+        k: of the top-k gradient, over the student's likeliest tokens with the rest as one symbol.
+        seed: of the sampled tokens.
+    """
+    found: dict[str, float] = {}
+    for part in plan.parts:
+        wanted = part.wanted
+        if wanted is None or wanted.name in UNFIT or not len(part.index) or not hasattr(plan.dense, "log_probs"):
+            continue
+        index = part.index[:MOST]
+        at = torch.as_tensor(index, device=hidden.device)
+        teacher = Selected(plan.dense, np.searchsorted(plan.dense_index, index))
+        options: dict[str, Any] = {"k": k, "row_weights": part.weights[: len(index)], **wanted.parameters}
+        options["generator"] = torch.Generator(hidden.device).manual_seed(seed)
+        estimates = probe(hidden.detach()[at], plan.head, teacher, divergence=wanted.name, **options)
+        for route in ("topk", "sampled"):
+            found[f"probe/{part.name}/{route}/cosine"] = estimates[route].cosine_weight
+        found[f"probe/{part.name}/sampled/variance"] = estimates["sampled"].variance_weight
+    return found

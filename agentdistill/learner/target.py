@@ -133,6 +133,7 @@ class ChunkTarget:
                 out=out,
             )
             chosen -= teacher_lse
+        self._record_norm(part.name, at, out)
         self._plan.record(f"loss/{part.name}", 0, at, value, len(self._plan.targets))
         self._plan.record("teacher_logprobs", 0, at, chosen, len(self._plan.targets))
         return (weights * value).sum()
@@ -158,10 +159,18 @@ class ChunkTarget:
             weights = weights * dense.weight
             self._plan.record(f"weight/{name}", 0, at, dense.weight, len(self._plan.targets))
         torch.mul(dense.gradient, weights[:, None], out=out)
+        if dense.weight is not None:
+            out.masked_fill_((weights == 0)[:, None], 0.0)  # where nothing is asked, the gradient may be infinite
+        self._record_norm(name, at, out)
         chosen = teacher_logprobs.gather(-1, targets[:, None])[:, 0]
         self._plan.record(f"loss/{name}", 0, at, dense.value, len(self._plan.targets))
         self._plan.record("teacher_logprobs", 0, at, chosen, len(self._plan.targets))
         return (weights * dense.value).masked_fill(weights == 0, 0.0).sum()
+
+    def _record_norm(self, name: str, at: Tensor, gradient: Tensor) -> None:
+        """‖weights · ∂D/∂z‖ of each position, where somebody asks how terms share the gradient."""
+        if self._plan.shares:
+            self._plan.record(f"norm/{name}", 0, at, torch.linalg.vector_norm(gradient, dim=-1), len(self._plan.targets))
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

@@ -133,7 +133,9 @@ def _signal(term: PolicyGradientTerm) -> str:
         what = f"({what} − Σ_(s>t) f(u_s), γ={signal.gamma_token:g} a token, {signal.gamma_turn:g} a turn)"
     if signal.floor is not None:
         what = f"max({what}, ln {signal.floor:g}/(1 − {signal.floor:g}))"
-    if signal.baseline != "none":
+    if signal.baseline == "value":
+        what = f"({what} − V)"
+    elif signal.baseline != "none":
         what = f"{'whiten' if signal.baseline == 'batch_std' else 'centre'}({what})"
     return f"{weights}{what}"
 

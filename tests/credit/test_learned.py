@@ -89,7 +89,8 @@ def test_with_exact_values_the_advantage_of_a_token_is_q_less_v(gamma):
         assert sample.advantages["o"][sample.sampled] == pytest.approx(exact, abs=1e-6)
         assert sample.returns["o"][sample.sampled] == pytest.approx(np.add(exact, [worth(leaf[:t], gamma) for t in range(4)]), abs=1e-6)
         assert not sample.advantages["o"][~sample.sampled].any()
-        assert np.isnan(sample.returns["o"][~sample.sampled]).all()
+        assert sample.returns["o"][5] == sample.returns["o"][7]  # the state between the turns
+        assert np.isnan(sample.returns["o"][[0, 1, 2, 6]]).all()
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.7, 1.0])
@@ -131,8 +132,19 @@ def test_a_turn_has_one_advantage_on_each_of_its_tokens_and_one_target_at_its_fi
     first, second = 0.5 + 0.5 * 0.6 - 0.2, 1.0 - 0.6
     assert sample.advantages["o"][sample.sampled] == pytest.approx([first] * 3 + [second] * 2)
     targets = sample.returns["o"]
-    assert np.flatnonzero(~np.isnan(targets)).tolist() == [2, 6]
+    assert np.flatnonzero(~np.isnan(targets)).tolist() == [2, 5, 6]
     assert targets[[2, 6]] == pytest.approx([0.2 + first, 0.6 + second])
+
+
+@pytest.mark.parametrize("level", ["token", "turn"])
+def test_the_state_after_a_turn_learns_what_the_next_turns_state_is_worth_and_after_the_last_nothing(level):
+    """Where an episode is cut no turn begins, and a value that was never asked after a turn would only guess there."""
+    turns = (turn(2, (1, 2), reward=0.5), turn(3, (3,), reward=1.0), turn(1, (4, 5), reward=-2.0))
+    (sample,) = credited([episode("e", *turns)], [[0.1, 0.2, 0.3, 0.4, 0.5]], level=level)
+    targets, starts = sample.returns["o"], [2, 7, 9]
+    assert (targets[4], targets[8]) == (targets[starts[1]], targets[starts[2]])
+    known = [2, 4, 7, 8, 9] if level == "turn" else [2, 3, 4, 7, 8, 9, 10]
+    assert np.flatnonzero(~np.isnan(targets)).tolist() == known
 
 
 @pytest.mark.parametrize("level", ["token", "turn"])

@@ -179,6 +179,21 @@ def test_targets_on_tokens_that_weigh_nothing_are_learned_too(tools: Any) -> Non
     assert report.metrics["loss/value/pg"] == pytest.approx(0.5 * (targets**2).mean(), rel=1e-6)
 
 
+def test_a_position_that_only_the_value_looks_at_is_no_trained_token(tools: Any) -> None:
+    samples = with_returns(tools.samples(("pg",)))
+    plain = accumulate(learner_of(tools.llama()), samples)
+    for sample in samples:
+        sample.returns["pg"][1] = 1.0  # the prompt
+    report = accumulate(learner_of(tools.llama()), samples)
+    for name in ("tokens/trained", "policy/entropy", "loss/pg", "mismatch/logprob/mean_abs"):
+        assert report.metrics[name] == pytest.approx(plain.metrics[name], rel=1e-6)
+    assert report.metrics["loss/value/pg"] != pytest.approx(plain.metrics["loss/value/pg"], rel=1e-3)
+    arrays = report.token_arrays()["e0", 0]
+    assert np.isnan(arrays["entropy"][1])
+    assert np.isnan(arrays["student_logprobs"][1])
+    assert arrays["value/pg"][1] == 0
+
+
 def test_splitting_the_batch_changes_no_gradient_of_the_head(tools: Any) -> None:
     found = []
     for tokens in (20, 10_000):

@@ -81,7 +81,8 @@ def dapo(t: Table, step: int) -> Losses:
 
 def ppo(t: Table, step: int) -> Losses:
     """Â_k = Σ_l λ^l δ_{k+l}, δ_k = r_k + V_{k+1} − V_k, λ = .95, a step a turn; an episode that was cut goes on with V: arXiv 1506.02438,
-    eq. 16, in the clipped surrogate of arXiv 1707.06347, a mean over tokens. The value learns Â + V, here from 0 everywhere."""
+    eq. 16, in the clipped surrogate of arXiv 1707.06347, a mean over tokens. The value learns Â + V where a turn begins, and
+    where the one before it ended in the same row; here it still says 0 everywhere."""
     targets = []
     advantage = torch.zeros(len(t.y), dtype=torch.float64)
     for episode in (each for group in groups() for each in group.trainable):
@@ -91,7 +92,8 @@ def ppo(t: Table, step: int) -> Losses:
         for turn in sorted(firsts, reverse=True):
             running = episode.turns[turn].reward + beyond - firsts[turn] + 0.95 * running
             beyond = firsts[turn]
-            targets.append(running + beyond)
+            follows = turn > 0 and episode.turns[turn - 1].segment == episode.turns[turn].segment
+            targets += [running + beyond] * (2 if follows else 1)
             advantage[[i for i in here if t.turn[i] == turn]] = running
     return {
         "outcome": (1.0, over_tokens(clipped(t.ratio, advantage), t.by_student)),

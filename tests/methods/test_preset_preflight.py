@@ -9,7 +9,7 @@ import pytest
 from agentdistill.config import compose_train
 from agentdistill.train.preflight import preflight
 
-from .presets import PRESETS
+from .presets import PRESETS, preset
 
 TOLD = {"sdar": ("teacher=self", "teacher.view=answer")}
 """Teachers of presets that want another than the usual one."""
@@ -19,5 +19,7 @@ TOLD = {"sdar": ("teacher=self", "teacher.view=answer")}
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_passes_preflight(name: str, env: str, tmp_path: Path) -> None:
     teacher = TOLD.get(name, ("teacher=nano",))
-    lines = dict(preflight(compose_train([f"env={env}", f"method={name}", *teacher, f"runs_dir={tmp_path}"]).config).lines)
+    config = compose_train([f"env={env}", f"method={name}", *teacher, f"runs_dir={tmp_path}"]).config
+    lines = dict(preflight(config).lines)
     assert lines["method"].startswith(f"{name}:")
+    assert config.method == preset(name), "verl's distillation: one default by the command line, another by the class"

@@ -54,7 +54,7 @@ class Sample:
     values_after: Mapping[str, float] = field(default_factory=dict)
     """Likewise V of the state after the last token, with which an episode that was cut bootstraps."""
     returns: Mapping[str, FloatArray] = field(default_factory=dict)
-    """Likewise what V should have said: the targets of its regression, at sampled tokens and where a turn has ended. NaN where it has none."""
+    """Likewise what V should have said: its targets, at sampled tokens and where a turn has ended. NaN where it has none."""
     reviewed: BoolArray | None = None
     """Where the teacher has an opinion: a privileged one has none in turns where there was nothing to tell it. ``None``: everywhere."""
     masks: Mapping[str, BoolArray] = field(default_factory=dict)

@@ -210,3 +210,46 @@ def test_the_teachers_signal_less_a_learned_value_which_learns_the_signal():
     assert found.returns["o/teacher"][1:] == pytest.approx(expected)
     assert found.advantages["o"][1:] == pytest.approx(expected - [0.5, 0.25, -1.0])
     assert "o" not in found.returns
+
+
+# --- what it does to the gradient -------------------------------------------------------------------------------------
+
+
+def mean_gradient(samples: list[Sample]) -> dict[tuple[int, ...], float]:
+    """E Σ_t Â_t ∂ ln q(y_t)/∂z, by the logit z of a 1 after each prefix."""
+    found = dict.fromkeys(POLICY, 0.0)
+    for leaf, sample in zip(LEAVES, samples, strict=True):
+        weight = float(np.prod([chance(leaf[:t], leaf[t]) for t in range(4)]))
+        for t, advantage in enumerate(sample.advantages["o"][sample.sampled]):
+            found[leaf[:t]] += weight * float(advantage) * (leaf[t] - POLICY[leaf[:t]])
+    return found
+
+
+def exact_gradient() -> dict[tuple[int, ...], float]:
+    """∂J/∂z = P(prefix) q (1 − q) (Q(1) − Q(0))."""
+    return {
+        prefix: float(np.prod([chance(prefix[:t], prefix[t]) for t in range(len(prefix))]))
+        * (q * (1 - q))
+        * (action_worth(prefix, 1) - action_worth(prefix, 0))
+        for prefix, q in POLICY.items()
+    }
+
+
+def wrong(leaf: tuple[int, ...]) -> list[float]:
+    """Values of the states that ``leaf`` passes, which have nothing to do with the rewards."""
+    return [float(np.sin(1 + 3 * t + sum(bit << i for i, bit in enumerate(leaf[:t])))) for t in range(4)]
+
+
+@pytest.mark.parametrize("level", ["token", "turn"])
+def test_with_lambda_one_any_value_leaves_the_mean_gradient_exact(level):
+    samples = credited([played(leaf) for leaf in LEAVES], [wrong(leaf) for leaf in LEAVES], lam=1.0, level=level)
+    assert mean_gradient(samples) == pytest.approx(exact_gradient(), abs=1e-6)
+
+
+def test_with_a_lower_lambda_a_wrong_value_bends_the_gradient_and_an_exact_one_does_not():
+    """The bias of λ < 1, beside that of none."""
+    episodes = [played(leaf) for leaf in LEAVES]
+    exact = [[worth(leaf[:t]) for t in range(4)] for leaf in LEAVES]
+    assert mean_gradient(credited(episodes, exact, lam=0.5)) == pytest.approx(exact_gradient(), abs=1e-6)
+    bent = mean_gradient(credited(episodes, [wrong(leaf) for leaf in LEAVES], lam=0.5))
+    assert max(abs(bent[prefix] - value) for prefix, value in exact_gradient().items()) > 0.05

@@ -14,9 +14,7 @@ what one process would have made of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,30 +25,28 @@ from torch import nn
 
 from agentdistill.config.schema import LearnerConfig, Term
 from agentdistill.config.value import Gae
-from agentdistill.errors import ConfigError, NumericsError, StoreError, unknown
+from agentdistill.errors import ConfigError, NumericsError, StoreError
 from agentdistill.learner import state as state_
 from agentdistill.learner.adapters import Reference, add_lora, save_lora
+from agentdistill.learner.counts import active_terms, normalisers
 from agentdistill.learner.device import Precision, resolve_autocast, set_threads
 from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
-from agentdistill.learner.packing import Index, MicroBatch, active_terms, normalisers, pack
+from agentdistill.learner.packing import MicroBatch, pack
 from agentdistill.learner.plan import make_plan
 from agentdistill.learner.probe import probe_terms
 from agentdistill.learner.ranks import Ranks
 from agentdistill.learner.ratios import samples_of, wanted, with_sequence_ratios
-from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
-from agentdistill.learner.scoring import flat_hidden, score_streams
-from agentdistill.learner.signals import dense_signals, dense_terms
+from agentdistill.learner.scorer import Scorer
+from agentdistill.learner.scoring import flat_hidden
 from agentdistill.learner.value import FILE as VALUE_FILE
 from agentdistill.learner.value import ValueHead
 from agentdistill.policy import resolve_device
-from agentdistill.types import FloatArray, Sample
+from agentdistill.types import Sample
 
 if TYPE_CHECKING:
     from agentdistill.teacher.protocol import DenseTeacher
-
-WANTS = ("old", "ref", "entropy", "value")
 
 
 def learning_rate(config: LearnerConfig, updates: int) -> float:
@@ -60,7 +56,7 @@ def learning_rate(config: LearnerConfig, updates: int) -> float:
     return config.lr * warmup * decay
 
 
-class Learner:
+class Learner(Scorer):
     """Trains a Hugging Face causal LM in place.
 
     Args:
@@ -112,83 +108,7 @@ class Learner:
         self._probed: dict[str, float] = {}
         """Figures of this step's probe."""
 
-    # --- before the update -------------------------------------------------------------------------------------------
-
-    def streams(self, samples: Sequence[Sample], want: Collection[str]) -> list[dict[str, FloatArray]]:
-        """What ``want`` names of ``old``, ``ref`` (ln q(y) of the current and the reference policy), ``entropy`` and ``value``
-        (``value/<name>`` of each learned value: of the state before the token), for each sample: float32 [L], NaN where nobody sampled.
-        One forward for the policy, one for its values and one for the reference.
-
-        Raises:
-            ConfigError: an unknown name, ``ref`` of a learner without a reference, or ``value`` of one that learns none.
-        """
-        for name in want:
-            if name not in WANTS:
-                raise ConfigError(unknown("stream", name, WANTS))
-        found: list[dict[str, FloatArray]] = [{} for _ in samples]
-        if "old" in want or "entropy" in want:
-            for target, scores in zip(found, self._scores(self.model, samples, "entropy" in want), strict=True):
-                target.update({name: scores[source] for name, source in (("old", "logprobs"), ("entropy", "entropy")) if name in want})
-        if "ref" in want:
-            if self.reference is None:
-                raise ConfigError("a term needs the reference policy, which this learner does not keep; construct it with reference=True")
-            with self.reference.active() as model:
-                for target, scores in zip(found, self._scores(model, samples, False), strict=True):
-                    target["ref"] = scores["logprobs"]
-        if "value" in want:
-            for target, sample in zip(found, self._valued(samples), strict=True):
-                target.update({f"value/{name}": stream for name, stream in sample.values.items()})
-        return found
-
-    @contextmanager
-    def as_it_began(self) -> Iterator[nn.Module]:
-        """The policy before training, in evaluation mode and in the learner's own precision; the policy itself is untouched behind it.
-
-        Raises:
-            ConfigError: this learner keeps no reference.
-        """
-        if self.reference is None:
-            raise ConfigError("the student as it began is wanted, which this learner does not keep; construct it with reference=True")
-        with self.reference.active() as model, self.precision.context():
-            training = model.training
-            model.eval()
-            try:
-                yield model
-            finally:
-                model.train(training)
-
-    def score(self, samples: Sequence[Sample], want: Collection[str]) -> list[Sample]:
-        """The samples with ``old_logprobs``, ``ref_logprobs``, ``entropy``, and ``values`` with ``values_after`` filled, as ``want`` names
-        them; see :meth:`streams`."""
-        fields = {"old": "old_logprobs", "ref": "ref_logprobs", "entropy": "entropy"}
-        filled = []
-        for sample, found in zip(samples, self.streams(samples, [name for name in want if name != "value"]), strict=True):
-            streams: dict[str, Any] = {fields[name]: stream for name, stream in found.items()}
-            filled.append(replace(sample, **streams))
-        return self._valued(filled) if "value" in want else filled
-
-    def _valued(self, samples: Sequence[Sample]) -> list[Sample]:
-        if self.value_head is None:
-            raise ConfigError("a learned value is wanted, and this learner has none; construct it with values=learned_values(terms)")
-        training = self.model.training
-        self.model.eval()
-        found = self.value_head.score(samples, lambda micro: flat_hidden(self.model, micro, self.precision), self.config.micro_batch_tokens)
-        self.model.train(training)
-        return found
-
-    def score_signals(self, samples: Sequence[Sample], terms: Mapping[str, Term], dense: DenseTeacher) -> list[Sample]:
-        """The samples with what the teacher signals of policy-gradient terms need of whole distributions; see
-        :func:`agentdistill.learner.signals.dense_signals`."""
-        return dense_signals(
-            self.model,
-            samples,
-            dense_terms(terms),
-            dense,
-            head=self.head,
-            micro_batch_tokens=self.config.micro_batch_tokens,
-            chunk_tokens=self.config.chunk_tokens,
-            precision=self.precision,
-        )
+    # --- the update ----------------------------------------------------------------------------------------------------
 
     def pack(self, samples: Sequence[Sample], terms: Mapping[str, Term], step: int) -> list[MicroBatch]:
         """Cut a whole batch, or this rank's part of it, into micro-batches; see :func:`agentdistill.learner.packing.pack`.
@@ -199,8 +119,6 @@ class Learner:
         active = active_terms(terms, step)
         totals = self.ranks.sum_counts(normalisers(samples, active), active)
         return pack(samples, terms, step, micro_batch_tokens=self.config.micro_batch_tokens, totals=totals)
-
-    # --- the update --------------------------------------------------------------------------------------------------
 
     def accumulate(
         self, micro_batches: Sequence[MicroBatch], terms: Mapping[str, Term], step: int, dense: DenseTeacher | None = None
@@ -371,24 +289,6 @@ class Learner:
                     self.value_head.backward(micro, hidden, plan)
                 measured.append(Measured.of(micro, plan.to_host()))
         return measured
-
-    @torch.no_grad()
-    def _reference_target(self, micro: MicroBatch, index: Index) -> ReferenceTarget:
-        """The reference's distributions at the positions ``index`` of a micro-batch, formed a chunk at a time."""
-        with self.as_it_began() as model:
-            states = flat_hidden(model, micro, self.precision)[torch.as_tensor(index, device=self.device)]
-            return ReferenceTarget(Head.of(model, self.head.rows), states, self.precision.product_dtype)
-
-    def _scores(self, model: nn.Module, samples: Sequence[Sample], entropy: bool) -> list[dict[str, FloatArray]]:
-        return score_streams(
-            model,
-            samples,
-            micro_batch_tokens=self.config.micro_batch_tokens,
-            chunk_tokens=self.config.chunk_tokens,
-            precision=self.precision,
-            entropy=entropy,
-            vocab_size=self.head.rows,
-        )
 
     def _skip(self, norm: float, lr: float, pending: Sequence[LossReport]) -> StepReport:
         self.discard()

@@ -67,7 +67,7 @@ class Ranks:
         return self._reduced(values, distributed.ReduceOp.MAX) if self.several else list(values)
 
     def sum_counts(self, counts: Mapping[str, float], terms: Mapping[str, Term]) -> dict[str, float]:
-        """N_c over the ranks, of what each counted itself; see :func:`agentdistill.learner.packing.normalisers`. Constants stay."""
+        """N_c over the ranks, of what each counted itself; see :func:`agentdistill.learner.counts.normalisers`. Constants stay."""
         totals = dict(zip(counts, self.sum(list(counts.values())), strict=True))
         return totals | {name: counts[name] for name, term in terms.items() if term.normaliser == "constant"}
 

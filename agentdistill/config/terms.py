@@ -226,6 +226,8 @@ class PolicyGradientTerm(_Term):
     def _one_of_each(self) -> Self:
         if self.mismatch is not None and self.mismatch_cap is not None:
             raise ValueError("mismatch_cap is short for mismatch; set one of the two")
+        if self.dual_clip is not None and self.surrogate == "cispo":
+            raise ValueError("dual_clip bounds the loss of surrogate=ppo; with cispo it is the weight that ppo_clip bounds; leave it out")
         if self.baseline == "gae" and self.flat_groups == "drop":
             raise ValueError("flat_groups=drop is about siblings with equal outcomes, and baseline=gae compares with none; leave it out")
         return self

@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from agentdistill.config.base import Settings
 
 
-class _Weight(Settings):
+class Weight(Settings):
+    """Base of all weights."""
+
     from_step: int = Field(default=0, ge=0)
     until_step: int | None = Field(default=None, ge=1)
     """The weight acts in steps ``from_step`` to ``until_step`` − 1 and is 1 outside. ``None``: to the end."""
@@ -18,28 +20,28 @@ class _Weight(Settings):
         return self.from_step <= step and (self.until_step is None or step < self.until_step)
 
 
-class EntropyWeight(_Weight):
+class EntropyWeight(Weight):
     """Keep the share of tokens at which the student is least sure. Revisiting On-Policy Distillation, arXiv 2603.25562."""
 
     kind: Literal["entropy"] = "entropy"
     share: float = Field(default=0.2, gt=0, le=1)
 
 
-class TipWeight(_Weight):
+class TipWeight(Weight):
     """Keep the tokens that are in the top share by entropy or by |ln p − ln q|. TIP, arXiv 2604.14084."""
 
     kind: Literal["tip"] = "tip"
     share: float = Field(default=0.5, gt=0, le=1)
 
 
-class FloorWeight(_Weight):
+class FloorWeight(Weight):
     """Keep tokens whose log-ratio ln p − ln q is at least ``floor``. REOPOLD phase 1, arXiv 2603.11137."""
 
     kind: Literal["floor"] = "floor"
     floor: float
 
 
-class PositionWeight(_Weight):
+class PositionWeight(Weight):
     """By the token's place i among the n of its episode: 1 + (end − 1) i/(n − 1), or 2^(−i/half_life). Arxiv 2605.21606."""
 
     kind: Literal["position"] = "position"
@@ -55,14 +57,14 @@ class PositionWeight(_Weight):
         return self
 
 
-class PrefixImportanceWeight(_Weight):
+class PrefixImportanceWeight(Weight):
     """1 + (maximum − 1)(1 − share of Σ|ln p − ln q| that lies before the token). IW-OPD, arXiv 2606.22600."""
 
     kind: Literal["prefix_importance"] = "prefix_importance"
     maximum: float = Field(default=1.5, ge=1)
 
 
-class TurnDriftWeight(_Weight):
+class TurnDriftWeight(Weight):
     """min((d_1 + ε)/(d_k + ε), 1 + δ) with d_k the mean |ln p − ln q| of turn k. SOD, arXiv 2605.07725."""
 
     kind: Literal["turn_drift"] = "turn_drift"
@@ -70,19 +72,19 @@ class TurnDriftWeight(_Weight):
     epsilon: float = Field(default=1e-6, gt=0)
 
 
-class LastTokenWeight(_Weight):
+class LastTokenWeight(Weight):
     """Leave out the token that ends each completion. PowerOPD, arXiv 2606.17199."""
 
     kind: Literal["last_token"] = "last_token"
 
 
-class SpecialTokenWeight(_Weight):
+class SpecialTokenWeight(Weight):
     """Leave out the tokenizer's special tokens."""
 
     kind: Literal["special_tokens"] = "special_tokens"
 
 
-class TeacherEntropyWeight(_Weight):
+class TeacherEntropyWeight(Weight):
     """Keep tokens where the teacher's entropy (nats) is within bounds; only a divergence term sees it. EOPD, arXiv 2603.07079."""
 
     kind: Literal["teacher_entropy"] = "teacher_entropy"
@@ -90,7 +92,7 @@ class TeacherEntropyWeight(_Weight):
     below: float | None = None
 
 
-class TeachabilityWeight(_Weight):
+class TeachabilityWeight(Weight):
     """The teacher's mass inside the student's ``k`` most likely tokens; only a divergence term sees it. Arxiv 2605.26844."""
 
     kind: Literal["teachability"] = "teachability"

@@ -25,7 +25,7 @@ def weigh(tokens: Tokens, weights: Sequence[TokenWeight], step: int, *, special_
     """
     found = np.ones(len(tokens))
     for weight in weights:
-        if weight.acts(step) and not isinstance(weight, DenseWeight) and len(tokens):
+        if not isinstance(weight, DenseWeight) and weight.acts(step) and len(tokens):
             found = found * _weigh(tokens, weight, special_ids)
     return found
 

@@ -180,7 +180,8 @@ class _Figures:
     def mean(self, name: str, values: Values) -> None:
         """Over those that are known."""
         known = values[~np.isnan(values)]
-        self._means.append((name, float(known.sum()), float(len(known))))
+        with np.errstate(invalid="ignore"):  # infinities of both signs; such a step is skipped
+            self._means.append((name, float(known.sum()), float(len(known))))
 
     def top(self, name: str, values: Values) -> None:
         known = values[~np.isnan(values)]

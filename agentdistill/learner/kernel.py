@@ -50,13 +50,11 @@ class _TokenLosses(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             dtype = plan.product_dtype or torch.promote_types(hidden.dtype, weight.dtype)
             grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-            pass_ = _Pass(plan, weight.to(dtype), grad_hidden, wants_weight, wants_bias)
-            for rows in plan.chunks(pass_.weight):
-                pass_.chunk(hidden[rows].to(dtype), rows.start, rows.stop)
-        cast_weight = None if pass_.grad_weight is None else pass_.grad_weight.to(weight.dtype)
-        cast_bias = None if pass_.grad_bias is None or bias is None else pass_.grad_bias.to(bias.dtype)
+            loss, grad_weight, grad_bias = _sweep(plan, hidden, weight.to(dtype), grad_hidden, wants_weight, wants_bias)
+        cast_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
+        cast_bias = None if grad_bias is None or bias is None else grad_bias.to(bias.dtype)
         ctx.save_for_backward(grad_hidden, cast_weight, cast_bias)
-        return pass_.loss
+        return loss
 
     @staticmethod
     @once_differentiable
@@ -65,6 +63,16 @@ class _TokenLosses(torch.autograd.Function):
         if float(upstream) == 1.0:  # the usual case: the gradients as they are, which autograd takes over without a copy
             return (*saved, None)
         return (*(None if tensor is None else tensor * upstream.to(tensor.dtype) for tensor in saved), None)
+
+
+def _sweep(
+    plan: Plan, hidden: Tensor, weight: Tensor, grad_hidden: Tensor | None, wants_weight: bool, wants_bias: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Loss and the head's gradients; ``grad_hidden`` is filled. Memory for a chunk is gone when gradients are turned into their dtype."""
+    pass_ = _Pass(plan, weight, grad_hidden, wants_weight, wants_bias)
+    for rows in plan.chunks(weight):
+        pass_.chunk(hidden[rows].to(weight.dtype), rows.start, rows.stop)
+    return pass_.loss, pass_.grad_weight, pass_.grad_bias
 
 
 class _Pass:

@@ -134,8 +134,8 @@ def linear_divergence(
         divergence: a key of :data:`agentdistill.losses.DIVERGENCES`. ``jsd``, ``forward_kl`` and ``reverse_kl`` are the fast ones.
         bias: b, [V].
         row_weights: w, [N]. A position of weight 0 is left out of all arithmetic, whatever it holds. ``None``: the mean, 1/N each.
-        chunk: positions whose logits exist at the same time. ``None``: as many as fit into the bytes of the head's float32 gradient,
-            or into 64 MiB where that is more.
+        chunk: positions whose logits exist at the same time. ``None``: as many as fit into the bytes that the head's weight takes, or
+            into 32 MiB where that is more.
         entropy: measure the student's too, at the price of two more passes over the logits.
         scale, softcap: of the student's logits; softcap · tanh(scale · z / softcap).
         **parameters: of the divergence.

@@ -25,7 +25,7 @@ from agentdistill.learner.plan import Plan, Wanted, nonempty, rows_of
 from agentdistill.learner.target import ChunkTarget
 from agentdistill.learner.terms import sampled_loss
 from agentdistill.losses.fused import Scratch, log_normaliser
-from agentdistill.policy.products import accumulated, add_outer, pull
+from agentdistill.policy.products import accumulated, add_outer, narrowed, pull
 
 BLOCK = {"cpu": 2**18}
 """Entries of a block's tensors, by device: five of them stay in the cache."""
@@ -51,7 +51,7 @@ class _TokenLosses(torch.autograd.Function):
             dtype = plan.product_dtype or torch.promote_types(hidden.dtype, weight.dtype)
             grad_hidden = torch.empty_like(hidden) if wants_hidden else None
             loss, grad_weight, grad_bias = _sweep(plan, hidden, weight.to(dtype), grad_hidden, wants_weight, wants_bias)
-        cast_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
+        cast_weight = None if grad_weight is None else narrowed(grad_weight, weight.dtype)
         cast_bias = None if grad_bias is None or bias is None else grad_bias.to(bias.dtype)
         ctx.save_for_backward(grad_hidden, cast_weight, cast_bias)
         return loss

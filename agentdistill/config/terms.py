@@ -26,6 +26,9 @@ DivergenceName = Literal[
 """The keys of :data:`agentdistill.losses.DIVERGENCES`, which this module does not import because it needs torch."""
 
 
+Bound = Annotated[float, Field(ge=0)]
+
+
 class Measure(Settings):
     """Which divergence between teacher and student. A parameter that is ``None`` has the divergence's own default."""
 
@@ -52,7 +55,8 @@ class _Term(Settings):
     tokens: Literal["student", "data", "all"] = "student"
     """Whose tokens carry the term: the student's own, those of data (expert, teacher, file), or all sampled tokens."""
     episodes: Literal["all", "wrong", "right"] = "all"
-    """Reward-guided masking: only episodes whose return is below (``wrong``) or at (``right``) the maximum of 1."""
+    """Reward-guided masking: only episodes that failed (``wrong``) or succeeded (``right``), by the environment's verdict, or by a return
+    of 1 where it gives none."""
     token_weights: tuple[TokenWeight, ...] = ()
     """Multiplied with each other. A token of weight 0 does not count in the normaliser."""
 
@@ -106,6 +110,7 @@ class DivergenceTerm(_Term, Measure):
             raise ValueError("route=topk needs k=<number of tokens>")
         only = {
             "k": self.k,
+            "support": None if self.support == "teacher" else self.support,
             "tail": self.tail,
             "renormalise": self.renormalise or None,
             "form": self.form if self.form == "score" else None,
@@ -125,6 +130,12 @@ class Overlong(Settings):
 
     limit: int = Field(ge=1)
     buffer: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.buffer > self.limit:
+            raise ValueError(f"buffer={self.buffer} is longer than limit={self.limit}")
+        return self
 
 
 class CriticSignal(Settings):
@@ -178,7 +189,13 @@ class Mismatch(Settings):
     kind: Literal["tis", "icepop", "mis"] = "tis"
     level: Literal["token", "sequence", "geometric"] = "token"
     cap: float = Field(default=2.0, gt=0)
-    band: tuple[float, float] = (0.5, 5.0)
+    band: tuple[Bound, Bound] = (0.5, 5.0)
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        if self.band[0] > self.band[1]:
+            raise ValueError(f"band={list(self.band)} holds no ratio; it is [lowest, highest]")
+        return self
 
 
 class PolicyGradientTerm(_Term):
@@ -197,7 +214,7 @@ class PolicyGradientTerm(_Term):
     gae: Gae = Gae()
     """Of ``baseline=gae``; its head's settings are also those of ``signal.baseline=value``."""
     flat_groups: Literal["keep", "drop"] = "keep"
-    """Groups whose outcomes are all equal carry no outcome advantage; ``drop`` takes their tokens out of the normaliser as well (DAPO)."""
+    """Groups whose rewards are all equal teach nothing by comparison; ``drop`` takes their tokens out of the term and its count (DAPO)."""
     overlong: Overlong | None = None
     critic_signal: CriticSignal = CriticSignal()
     signal: TeacherSignal = TeacherSignal()
@@ -206,7 +223,7 @@ class PolicyGradientTerm(_Term):
     """min(ρÂ, clip(ρ)Â), or −sg[clip(ρ)] Â ln π_θ (CISPO, arXiv 2506.13585)."""
     ratio: Literal["token", "sequence"] = "token"
     """ρ of each token, or the geometric mean over the episode (GSPO, arXiv 2507.18071)."""
-    ppo_clip: tuple[float, float] | None = (0.2, 0.2)
+    ppo_clip: tuple[Bound, Bound] | None = (0.2, 0.2)
     """Lower and upper clip range of π_θ/π_old. ``None``: the plain importance-sampled gradient."""
     dual_clip: float | None = Field(default=None, gt=1)
     """c: the loss of a token with Â < 0 is at most c|Â|."""
@@ -215,7 +232,7 @@ class PolicyGradientTerm(_Term):
     mismatch_cap: float | None = Field(default=None, gt=0)
     """Shorthand for ``mismatch: {kind: tis, cap: …}``. ``None``: not corrected."""
     mismatch: Mismatch | None = None
-    tv_mask: tuple[float, float] | None = None
+    tv_mask: tuple[Bound, Bound] | None = None
     """Drop tokens that moved away from the rollout engine by more than this in probability, down and up. DPPO, arXiv 2602.04879."""
     tv_mask_symmetric: bool = False
     """Drop them whatever the sign of their advantage, not only where they moved as the advantage wants."""

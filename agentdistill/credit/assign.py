@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from agentdistill.config.method import resolved
 from agentdistill.config.schedule import at
 from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Term
 from agentdistill.credit.advantages import Advantages, policy_gradient_credit
@@ -58,6 +59,7 @@ def assign(
     for sample in samples:
         if sample.episode not in episodes:
             raise AlignmentError(f"a sample belongs to episode {sample.episode!r}, which is not among the trainable episodes of the batch")
+    terms = {name: resolved(term, step) for name, term in terms.items()}
     metrics: dict[str, float] = {}
     streams: list[dict[str, Any]] = [{name: {} for name in FILLED} for _ in samples]
     for name, term in terms.items():

@@ -1,6 +1,6 @@
 """S_t: what the teacher's opinion of a sampled token is worth as an advantage.
 
-    ln u ──clip, floor──> A_f(u) − A_f(1) − Σ_{s>t} discount(t, s) · f(u_s) ──weights, baseline──> S
+    ln u ──clip, floor──> A_f(u) − A_f(1) − Σ_{s>t} discount(t, s) · f(u_s) ──baseline, weights──> S
 
 ∇D_f(p‖q) = −E_q[A_f(u) ∇ln q] with A_f(u) = u f′(u) − f(u), to which any constant may be added: its value at u = 1 is taken off, so that a
 token on which both agree has none. For reverse KL S is the log-ratio itself. Credit for what comes later is −f, and not A_f; the two are
@@ -31,7 +31,7 @@ def log_ratio(tokens: Tokens, *, extrapolation: float | None = None, clip: float
         AlignmentError: the teacher, or the reference, has not scored a token.
     """
     samples = tokens.samples
-    teacher = tokens.gather([sample.teacher_logprobs for sample in samples], "log-probabilities that no teacher gave:")
+    teacher = tokens.gather([sample.teacher_logprobs for sample in samples], "the teacher's log-probabilities")
     student = student_logprobs(tokens)
     if extrapolation is None:
         found = teacher - student
@@ -71,8 +71,8 @@ def teacher_signal(
     heard = tokens.where([sample.reviewed for sample in tokens.samples])
     some = tokens.take(heard)
     if len(some):
-        targets[heard] = values = _credited(some, name, term.signal, heard_log_ratio(some, term)) * weigh(some)
-        found[heard] = _less_baseline(some, name, term.signal, values, groups)
+        targets[heard] = values = _credited(some, name, term.signal, heard_log_ratio(some, term))
+        found[heard] = weigh(some) * _less_baseline(some, name, term.signal, values, groups)
     if returns is not None and term.signal.baseline == "value":
         returns[f"{name}/teacher"] = targets
     return found

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from agentdistill.config.method import resolved
 from agentdistill.config.schema import LearnerConfig, Term
 from agentdistill.config.value import Gae
 from agentdistill.errors import ConfigError, NumericsError, StoreError
@@ -135,6 +136,7 @@ class Learner(Scorer):
             IncompatibleError: the teacher's vocabulary has another size.
             Any error of ``dense``. After an error nothing is accumulated any more, from earlier calls neither.
         """
+        terms = {name: resolved(term, step) for name, term in terms.items()}
         try:
             if names := wanted(terms, micro_batches):
                 scores = self._scores(self.model, samples_of(micro_batches), False)

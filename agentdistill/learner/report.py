@@ -209,7 +209,7 @@ def _metrics(measured: Sequence[Measured], terms: Mapping[str, Term], ranks: Ran
     for name, term in terms.items():
         carried = sum(len(one.micro.components[name].index) for one in measured if name in one.micro.components)
         figures.count(f"tokens/{name}", float(carried))
-        if isinstance(term, DivergenceTerm):
+        if isinstance(term, DivergenceTerm) and term.route == "full" and term.target.kind == "teacher":
             figures.mean(f"divergence/{term.divergence}", _array(measured, f"loss/{name}"))
     gradients = [name for name, term in terms.items() if isinstance(term, PolicyGradientTerm)]
     ratios, clipped, mismatch = (

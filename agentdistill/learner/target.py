@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from agentdistill.config.schema import DivergenceTerm
+from agentdistill.config.weights import DenseWeight
 from agentdistill.errors import IncompatibleError
 from agentdistill.learner.packing import Index
-from agentdistill.learner.plan import Part, Plan, nonempty, rows_of
+from agentdistill.learner.plan import Part, Plan, Wanted, nonempty, rows_of
 from agentdistill.learner.terms import dense_loss
 from agentdistill.losses import sparse_pathwise
 from agentdistill.losses.fused import Scratch, fused_pathwise
@@ -52,6 +53,7 @@ class ChunkTarget:
         dense: Any = plan.dense
         vocab, known = logits.shape[-1], plan.dense_index[low:high]
         if hasattr(dense, "sparse"):
+            _require_sparse(plan)
             ids, logprobs = dense.sparse(low, high)
             if bool((ids >= vocab).any()):
                 raise IncompatibleError(
@@ -101,7 +103,7 @@ class ChunkTarget:
         weights, targets = part.weights[part.within(int(index[0]), stop)], self._plan.targets[at]
         theirs = rows_of(np.searchsorted(self._known, index), len(self._known), logits.device)
         if len(self._answer) == 2:
-            ids, logprobs = (answer[theirs] for answer in self._answer)
+            ids, logprobs = _likeliest(self._answer[0][theirs], self._answer[1][theirs], wanted)
             value, gradient = sparse_pathwise(
                 wanted.name,
                 ids,
@@ -171,6 +173,30 @@ class ChunkTarget:
         """‖weights · ∂D/∂z‖ of each position, where somebody asks how terms share the gradient."""
         if self._plan.shares:
             self._plan.record(f"norm/{name}", 0, at, torch.linalg.vector_norm(gradient, dim=-1), len(self._plan.targets))
+
+
+def _require_sparse(plan: Plan) -> None:
+    """Raise :class:`IncompatibleError` for a term that asks more of the teacher than its likeliest tokens."""
+    for part in plan.parts:
+        term = None if part.wanted is None else part.wanted.term
+        if term is not None and (term.target.kind != "teacher" or term.support != "teacher" or any(map(_is_dense, term.token_weights))):
+            raise IncompatibleError(
+                f"term {part.name!r} needs the teacher's whole distribution (for its target, support or weights), and this teacher knows "
+                "only its most likely tokens; use support=teacher with the plain target, or a white-box teacher"
+            )
+
+
+def _is_dense(weight: object) -> bool:
+    return isinstance(weight, DenseWeight)
+
+
+def _likeliest(ids: Tensor, logprobs: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
+    """No more than the term's k of them."""
+    k = None if wanted.term is None else wanted.term.k
+    if k is None or k >= ids.shape[-1]:
+        return ids, logprobs
+    logprobs, places = logprobs.topk(k, -1)
+    return ids.gather(-1, places), logprobs
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

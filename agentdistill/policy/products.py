@@ -116,7 +116,7 @@ def _tiles(weight: Tensor) -> Iterator[slice]:
 
 @torch.no_grad()
 def narrowed(sums: Tensor, dtype: torch.dtype) -> Tensor:
-    """``sums`` [V, H] in ``dtype``; a narrower one is written into the memory of ``sums`` itself, which is lost, so that both never exist."""
+    """``sums`` [V, H] in ``dtype``. A narrower one is written into the memory of ``sums``, which is lost: the two never exist at once."""
     if sums.dtype == dtype or sums.element_size() <= dtype.itemsize or not sums.is_contiguous():
         return sums.to(dtype)
     flat = sums.view(-1)

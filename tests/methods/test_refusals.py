@@ -31,6 +31,7 @@ def method(term: dict[str, Any] | None, *, group: int = 8, sampler: dict[str, An
 
 TIP = {"kind": "tip"}
 CASES: dict[str, tuple[MethodConfig, str]] = {
+    "a misfit": (method(divergence(target={"kind": "bridge", "amount": 1.5})), "target.amount reaches 1.5"),
     "no terms": (method(None), "method 'tried' has no terms"),
     "no weight": (method(divergence(weight=0)), r"terms\.t\.weight is 0"),
     "a weight that stays at 0": (method(divergence(weight={"start": 0, "end": 0, "steps": 3})), r"terms\.t\.weight is 0"),

@@ -20,7 +20,7 @@ class Adaptive(Schedule):
     adaptive: ClassVar[bool] = True
 
     watch: str = Field(min_length=1)
-    """Name of the metric, for instance ``eval/loss``."""
+    """Name of the metric, for instance ``loss/teacher``."""
 
     def value(self, state: Mapping[str, float], step: int) -> float:
         """Value at 0-based ``step``, after ``state``."""

@@ -3,8 +3,8 @@
     positions of a chunk = the fewest of  N,  ``chunk``,  working set / (2 · V · 4 bytes)
 
 A chunk's logits, the student's and the teacher's, are the only large tensors beside the gradient of the head. They may take as much as
-the head's weight does (V H numbers of the product's dtype), or :data:`WORKING_SET`, whichever is more: larger chunks read the weight and
-its gradient less often, and the products are faster.
+the head's weight does (V H numbers of the product's dtype), or :data:`WORKING_SET`, whichever is more, and half of that where the
+product's dtype has two bytes: larger chunks read the weight and its gradient less often, and the products are faster.
 """
 
 from __future__ import annotations
@@ -124,6 +124,8 @@ class Plan:
         """The N positions in runs of nearly equal length, for a head with this weight [V, H], in the dtype of the product."""
         total, vocab = len(self.targets), weight.shape[0]
         room = max(WORKING_SET, weight.element_size() * weight.numel()) if self.working_set is None else self.working_set
+        if self.working_set is None and weight.element_size() < 4:  # beside such a head even half of that is as much as the weight itself
+            room //= 2
         rows = max(min(room // (2 * max(weight.element_size(), 4) * vocab), self.chunk or total), 1)
         rows = -(-total // -(-total // rows)) if total else 1
         return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]

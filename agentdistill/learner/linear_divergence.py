@@ -135,7 +135,7 @@ def linear_divergence(
         bias: b, [V].
         row_weights: w, [N]. A position of weight 0 is left out of all arithmetic, whatever it holds. ``None``: the mean, 1/N each.
         chunk: positions whose logits exist at the same time. ``None``: as many as fit into the bytes that the head's weight takes, or
-            into 32 MiB where that is more.
+            into 32 MiB where that is more; into half of that for a half-precision head.
         entropy: measure the student's too, at the price of two more passes over the logits.
         scale, softcap: of the student's logits; softcap · tanh(scale · z / softcap).
         **parameters: of the divergence.

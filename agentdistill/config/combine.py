@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agentdistill.config.base import Settings
 
@@ -32,6 +32,14 @@ class Scale(Settings):
     threshold: float = Field(default=0.0, ge=0)
     """Residuals of at most this size are left out."""
 
+    @model_validator(mode="after")
+    def _hears(self) -> Self:
+        if self.form == "ratio" and self.clip == 0:
+            raise ValueError("clip=0 leaves the outcome as it is, whatever the teacher says; set it above 0")
+        if self.form == "residual" and self.threshold >= self.bound:
+            raise ValueError(f"no residual is above threshold={self.threshold:g} and within bound={self.bound:g}; lower the threshold")
+        return self
+
 
 class Gate(Settings):
     """a₁Z + a₂C + a₃ g S, with 0 ≤ g ≤ 1 per token and without gradient.
@@ -46,7 +54,13 @@ class Gate(Settings):
     by: Literal["sigmoid", "agreement", "outcome", "wrong", "right"]
     beta: float = Field(default=5.0, gt=0)
     low: float = Field(default=0.0, ge=0, le=1)
-    high: float = Field(default=1.0, ge=0, le=1)
+    high: float = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low={self.low:g} is above high={self.high:g}; swap the two")
+        return self
 
 
 class Route(Settings):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from agentdistill.config.base import Settings
 from agentdistill.config.schedule import Coefficient, Schedule, State, at
 from agentdistill.config.terms import Term
+from agentdistill.config.weights import Weight
 from agentdistill.types import Author, PluginConfig
 
 
@@ -77,7 +78,8 @@ def schedules(settings: Settings, path: str = "") -> dict[str, Schedule]:
 
 
 def resolved(settings: Any, step: int, states: Mapping[str, State] | None = None, path: str = "") -> Any:
-    """``settings`` with every schedule replaced by its value at 0-based ``step``. ``states``: of adaptive schedules, by dotted path."""
+    """``settings`` at 0-based ``step``: every schedule replaced by its value, and weights that do not act then left out. ``states``: of
+    adaptive schedules, by dotted path."""
     changes: dict[str, Any] = {}
     for name in type(settings).model_fields:
         value, here = getattr(settings, name), f"{path}{name}"
@@ -85,4 +87,6 @@ def resolved(settings: Any, step: int, states: Mapping[str, State] | None = None
             changes[name] = at(value, step, (states or {}).get(here))
         elif isinstance(value, Settings):
             changes[name] = resolved(value, step, states, f"{here}.")
+        elif isinstance(value, tuple):
+            changes[name] = tuple(each for each in value if not isinstance(each, Weight) or each.acts(step))
     return settings.model_copy(update=changes) if changes else settings

@@ -140,6 +140,11 @@ class LearnerConfig(PluginConfig):
     """CPU threads. ``None``: one for models below 20 M parameters, else all cores."""
     activation_checkpointing: bool = False
     lora: LoraConfig | None = None
+    probe_every: int = Field(default=0, ge=0)
+    """Steps between probes: how far the sampled and the top-k gradient of each divergence term are from the whole one, and how much they
+    vary, on one micro-batch (``probe/<term>/…``). 0: never."""
+    probe_k: int = Field(default=16, ge=1)
+    """Tokens of the top-k gradient that is probed."""
     max_nonfinite: int = Field(default=3, ge=1)
     """Steps in a row with a non-finite loss or gradient before the run stops (exit code 5). Such a step never moves the weights."""
 

@@ -8,13 +8,15 @@ supervised        −ln q(y)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from agentdistill.config.base import Settings
 from agentdistill.config.combine import Add, Combine
-from agentdistill.config.schedule import Coefficient, Schedule
+from agentdistill.config.schedule import Coefficient, Schedule, is_zero
+from agentdistill.config.value import Gae
 from agentdistill.config.weights import TokenWeight
 
 DivergenceName = Literal[
@@ -22,6 +24,9 @@ DivergenceName = Literal[
     "skew_reverse_kl", "alpha_beta", "adaptive_kl", "todi",
 ]  # fmt: skip
 """The keys of :data:`agentdistill.losses.DIVERGENCES`, which this module does not import because it needs torch."""
+
+
+Bound = Annotated[float, Field(ge=0)]
 
 
 class Measure(Settings):
@@ -50,7 +55,8 @@ class _Term(Settings):
     tokens: Literal["student", "data", "all"] = "student"
     """Whose tokens carry the term: the student's own, those of data (expert, teacher, file), or all sampled tokens."""
     episodes: Literal["all", "wrong", "right"] = "all"
-    """Reward-guided masking: only episodes whose return is below (``wrong``) or at (``right``) the maximum of 1."""
+    """Reward-guided masking: only episodes that failed (``wrong``) or succeeded (``right``), by the environment's verdict, or by a return
+    of 1 where it gives none."""
     token_weights: tuple[TokenWeight, ...] = ()
     """Multiplied with each other. A token of weight 0 does not count in the normaliser."""
 
@@ -104,6 +110,7 @@ class DivergenceTerm(_Term, Measure):
             raise ValueError("route=topk needs k=<number of tokens>")
         only = {
             "k": self.k,
+            "support": None if self.support == "teacher" else self.support,
             "tail": self.tail,
             "renormalise": self.renormalise or None,
             "form": self.form if self.form == "score" else None,
@@ -123,6 +130,12 @@ class Overlong(Settings):
 
     limit: int = Field(ge=1)
     buffer: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.buffer > self.limit:
+            raise ValueError(f"buffer={self.buffer} is longer than limit={self.limit}")
+        return self
 
 
 class CriticSignal(Settings):
@@ -157,9 +170,9 @@ class TeacherSignal(Measure):
     future: Literal["sampled", "full"] = "sampled"
     """What later tokens cost: f(u_s) of the sampled one, or D_f over the whole vocabulary, which has the same mean and less variance and
     needs a white-box teacher."""
-    baseline: Literal["none", "batch", "batch_std", "group", "closed_form"] = "none"
-    """Minus the mean over the batch's tokens; whitened; minus the mean of the siblings' episodes; or minus E_q[A_f] at each position, which
-    needs a white-box teacher (vOPD, arXiv 2605.07865)."""
+    baseline: Literal["none", "batch", "batch_std", "group", "closed_form", "value"] = "none"
+    """Minus the mean over the batch's tokens; whitened; minus the mean of the siblings' episodes; minus E_q[A_f] at each position, which
+    needs a white-box teacher (vOPD, arXiv 2605.07865); or minus what a learned value of the state before the token predicts."""
     weights: tuple[TokenWeight, ...] = ()
     """Of the teacher's part alone."""
 
@@ -176,7 +189,13 @@ class Mismatch(Settings):
     kind: Literal["tis", "icepop", "mis"] = "tis"
     level: Literal["token", "sequence", "geometric"] = "token"
     cap: float = Field(default=2.0, gt=0)
-    band: tuple[float, float] = (0.5, 5.0)
+    band: tuple[Bound, Bound] = (0.5, 5.0)
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        if self.band[0] > self.band[1]:
+            raise ValueError(f"band={list(self.band)} holds no ratio; it is [lowest, highest]")
+        return self
 
 
 class PolicyGradientTerm(_Term):
@@ -189,11 +208,13 @@ class PolicyGradientTerm(_Term):
     """Coefficient of the turn's advantage C."""
     teacher: Coefficient = 0.0
     """Coefficient of the teacher's signal S; by default the log-ratio ln p − ln q, detached."""
-    baseline: Literal["none", "group", "group_std", "rloo", "maxrl", "batch_std"] = "group_std"
+    baseline: Literal["none", "group", "group_std", "rloo", "maxrl", "batch_std", "gae"] = "group_std"
     """Of the outcome: none, minus the group's mean (Dr. GRPO), that divided by the group's standard deviation (GRPO) or mean (MaxRL),
-    minus the mean of the others (RLOO), or whitened over the whole batch (REINFORCE++)."""
+    minus the mean of the others (RLOO), whitened over the whole batch (REINFORCE++), or generalised advantages of a learned value (PPO)."""
+    gae: Gae = Gae()
+    """Of ``baseline=gae``; its head's settings are also those of ``signal.baseline=value``."""
     flat_groups: Literal["keep", "drop"] = "keep"
-    """Groups whose outcomes are all equal carry no outcome advantage; ``drop`` takes their tokens out of the normaliser as well (DAPO)."""
+    """Groups whose rewards are all equal teach nothing by comparison; ``drop`` takes their tokens out of the term and its count (DAPO)."""
     overlong: Overlong | None = None
     critic_signal: CriticSignal = CriticSignal()
     signal: TeacherSignal = TeacherSignal()
@@ -202,7 +223,7 @@ class PolicyGradientTerm(_Term):
     """min(ρÂ, clip(ρ)Â), or −sg[clip(ρ)] Â ln π_θ (CISPO, arXiv 2506.13585)."""
     ratio: Literal["token", "sequence"] = "token"
     """ρ of each token, or the geometric mean over the episode (GSPO, arXiv 2507.18071)."""
-    ppo_clip: tuple[float, float] | None = (0.2, 0.2)
+    ppo_clip: tuple[Bound, Bound] | None = (0.2, 0.2)
     """Lower and upper clip range of π_θ/π_old. ``None``: the plain importance-sampled gradient."""
     dual_clip: float | None = Field(default=None, gt=1)
     """c: the loss of a token with Â < 0 is at most c|Â|."""
@@ -211,8 +232,10 @@ class PolicyGradientTerm(_Term):
     mismatch_cap: float | None = Field(default=None, gt=0)
     """Shorthand for ``mismatch: {kind: tis, cap: …}``. ``None``: not corrected."""
     mismatch: Mismatch | None = None
-    tv_mask: tuple[float, float] | None = None
+    tv_mask: tuple[Bound, Bound] | None = None
     """Drop tokens that moved away from the rollout engine by more than this in probability, down and up. DPPO, arXiv 2602.04879."""
+    tv_mask_symmetric: bool = False
+    """Drop them whatever the sign of their advantage, not only where they moved as the advantage wants."""
     ratio_penalty: float = Field(default=0.0, ge=0)
     """Coefficient of (ln ρ)²."""
 
@@ -220,6 +243,16 @@ class PolicyGradientTerm(_Term):
     def _one_of_each(self) -> Self:
         if self.mismatch is not None and self.mismatch_cap is not None:
             raise ValueError("mismatch_cap is short for mismatch; set one of the two")
+        if self.dual_clip is not None and self.surrogate == "cispo":
+            raise ValueError("dual_clip bounds the loss of surrogate=ppo; with cispo it is the weight that ppo_clip bounds; leave it out")
+        if self.baseline == "gae" and self.flat_groups == "drop":
+            raise ValueError("flat_groups=drop is about siblings with equal outcomes, and baseline=gae compares with none; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _symmetric_mask(self) -> Self:
+        if self.tv_mask_symmetric and self.tv_mask is None:
+            raise ValueError("tv_mask_symmetric says how tv_mask drops tokens; set tv_mask=[low, high] too")
         return self
 
     @property
@@ -246,3 +279,15 @@ class KLTerm(_Term):
 
 
 Term = Annotated[DivergenceTerm | PolicyGradientTerm | SupervisedTerm | KLTerm, Field(discriminator="kind")]
+
+
+def learned_values(terms: Mapping[str, Term]) -> dict[str, Gae]:
+    """The learned values that policy-gradient terms stand on, by name: ``<term>`` of the outcome, ``<term>/teacher`` of its signal."""
+    found: dict[str, Gae] = {}
+    for name, term in terms.items():
+        if isinstance(term, PolicyGradientTerm):
+            if term.baseline == "gae" and not is_zero(term.outcome):
+                found[name] = term.gae
+            if term.signal.baseline == "value" and not is_zero(term.teacher):
+                found[f"{name}/teacher"] = term.gae
+    return found

@@ -28,7 +28,8 @@ from agentdistill.credit.combine import (
     sigmoid_gate,
 )
 from agentdistill.credit.critic import critic_advantages
-from agentdistill.credit.outcome import Baseline, batch_advantages, group_advantages, overlong_penalty
+from agentdistill.credit.learned import learned_advantages
+from agentdistill.credit.outcome import FLAT, Baseline, batch_advantages, group_advantages, overlong_penalty
 from agentdistill.credit.signal import heard_log_ratio, student_logprobs, teacher_signal
 from agentdistill.credit.tokens import Tokens, Values
 from agentdistill.credit.verdict import is_right
@@ -47,6 +48,8 @@ class Advantages:
     """1, or 0 for tokens that are left out of the term and its count: [n]."""
     kappa: Values | None
     """The weight for the mismatch of trainer and rollout engine: [n]. ``None``: not corrected, or of each token by itself."""
+    returns: Mapping[str, Values] = field(default_factory=dict)
+    """By learned value: its targets, [n]; NaN where it has none."""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -63,20 +66,24 @@ def policy_gradient_credit(
         AlignmentError: the term needs what nobody measured.
     """
     metrics: dict[str, float] = {}
+    returns: dict[str, Values] = {}
     weights = Weights(*(at(coefficient, step) for coefficient in (term.outcome, term.critic, term.teacher)))
     counted, outcome, critic, teacher = np.ones(len(tokens)), np.zeros(len(tokens)), None, None
-    if weights.outcome:
+    asked = bool(weights.outcome) or (isinstance(term.combine, Gate) and term.combine.by in ("agreement", "outcome"))
+    if asked and term.baseline == "gae":
+        outcome, returns[name] = learned_advantages(tokens, groups, name, term)
+    elif asked:
         outcome, counted = _outcome(tokens, groups, term, metrics)
     if weights.critic:
         critic = critic_advantages(tokens, groups, term, metrics)
     if weights.teacher:
         weights_of = partial(weigh, weights=term.signal.weights, step=step, special_ids=special_ids)
-        teacher = teacher_signal(tokens, name, term, groups, weights_of)
+        teacher = teacher_signal(tokens, name, term, groups, weights_of, returns)
     parts = _combined(tokens, groups, term, weights, outcome, critic, teacher)
     for part, values in parts.items():
         if getattr(weights, part) and len(values):
-            metrics[f"credit/{part}/mean_abs"] = float(np.abs(values).mean())
-    return Advantages(parts=parts, counted=counted, kappa=_kappa(tokens, term, metrics), metrics=metrics)
+            metrics[f"credit/{name}/{part}/mean_abs"] = float(np.abs(values).mean())
+    return Advantages(parts=parts, counted=counted, kappa=_kappa(tokens, term, metrics), returns=returns, metrics=metrics)
 
 
 def _combined(
@@ -128,17 +135,17 @@ def _outcome(tokens: Tokens, groups: Sequence[EpisodeGroup], term: PolicyGradien
     compared = [siblings for siblings in compared if siblings]
     for siblings in compared:
         returns = [_return(episode, term) for episode in siblings]
+        assert term.baseline != "gae", "a learned value compares with no sibling"
         baseline: Baseline = "group" if term.baseline == "batch_std" else term.baseline
         values = group_advantages(returns, baseline)
-        if not values.any():
+        if np.ptp([episode.reward for episode in siblings]) < FLAT:  # by what was achieved, not by how many words it took
             flat.update(episode.id for episode in siblings)
         advantages.update(zip((episode.id for episode in siblings), values.tolist(), strict=True))
     flat_groups = sum(siblings[0].id in flat for siblings in compared)
     metrics["credit/groups_without_advantage/share"] = flat_groups / len(compared) if compared else 0.0
     if term.baseline == "batch_std":
         everyone = [episode for siblings in compared for episode in siblings]
-        lengths = dict(zip(tokens.names, np.bincount(tokens.episode, minlength=len(tokens.names)).tolist(), strict=True))
-        counts = [lengths.get(episode.id, 0) for episode in everyone]
+        counts = [sum(len(turn.completion.token_ids) for turn in episode.turns if turn.author == "student") for episode in everyone]
         whitened = batch_advantages([_return(episode, term) for episode in everyone], counts)
         advantages = dict(zip((episode.id for episode in everyone), whitened.tolist(), strict=True))
     per_episode = np.array([advantages.get(name, 0.0) for name in tokens.names])

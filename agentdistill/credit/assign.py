@@ -13,14 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from agentdistill.config.method import resolved
 from agentdistill.config.schedule import at
 from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Term
 from agentdistill.credit.advantages import Advantages, policy_gradient_credit
+from agentdistill.credit.learned import with_ends
 from agentdistill.credit.tokens import Tokens, Values
 from agentdistill.credit.verdict import is_right
 from agentdistill.credit.weighing import weigh
 from agentdistill.errors import AlignmentError
 from agentdistill.types import AUTHORS, BoolArray, Episode, EpisodeGroup, FloatArray, Sample
+
+FILLED = ("masks", "weights", "advantages", "kappas", "returns", "advantage_parts")
+"""What a sample is given here, each by term."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +59,9 @@ def assign(
     for sample in samples:
         if sample.episode not in episodes:
             raise AlignmentError(f"a sample belongs to episode {sample.episode!r}, which is not among the trainable episodes of the batch")
+    terms = {name: resolved(term, step) for name, term in terms.items()}
     metrics: dict[str, float] = {}
-    streams: list[dict[str, Any]] = [{"masks": {}, "weights": {}, "advantages": {}, "kappas": {}, "advantage_parts": {}} for _ in samples]
+    streams: list[dict[str, Any]] = [{name: {} for name in FILLED} for _ in samples]
     for name, term in terms.items():
         masks = [_mask(sample, episodes[sample.episode], term, step) for sample in samples]
         tokens = Tokens.of(samples, masks)
@@ -83,6 +89,9 @@ def _spread(streams: Sequence[dict[str, Any]], name: str, tokens: Tokens, weight
     if credit.kappa is not None:
         for found, kappa in zip(streams, tokens.spread(credit.kappa), strict=True):
             found["kappas"][name] = kappa
+    for key, targets in credit.returns.items():
+        for found, sample, target in zip(streams, tokens.samples, tokens.spread(targets, empty=np.nan), strict=True):
+            found["returns"][key] = with_ends(target, sample.sampled) if key == name else target  # a signal is of its token alone
     for part, values in credit.parts.items():
         for found, stream in zip(streams, tokens.spread(values), strict=True):
             earlier: FloatArray | None = found["advantage_parts"].get(part)

@@ -1,6 +1,6 @@
 """S_t: what the teacher's opinion of a sampled token is worth as an advantage.
 
-    ln u ──clip, floor──> A_f(u) − A_f(1) − Σ_{s>t} discount(t, s) · f(u_s) ──weights, baseline──> S
+    ln u ──clip, floor──> A_f(u) − A_f(1) − Σ_{s>t} discount(t, s) · f(u_s) ──baseline, weights──> S
 
 ∇D_f(p‖q) = −E_q[A_f(u) ∇ln q] with A_f(u) = u f′(u) − f(u), to which any constant may be added: its value at u = 1 is taken off, so that a
 token on which both agree has none. For reverse KL S is the log-ratio itself. Credit for what comes later is −f, and not A_f; the two are
@@ -17,6 +17,7 @@ import torch
 
 from agentdistill.config.schema import PolicyGradientTerm, at
 from agentdistill.config.terms import TeacherSignal
+from agentdistill.credit.learned import learned_values_of
 from agentdistill.credit.teacher_credit import subtract_group_baseline, temporal_credit, whiten
 from agentdistill.credit.tokens import Tokens, Values
 from agentdistill.losses import sampled_divergence, score_advantage
@@ -30,7 +31,7 @@ def log_ratio(tokens: Tokens, *, extrapolation: float | None = None, clip: float
         AlignmentError: the teacher, or the reference, has not scored a token.
     """
     samples = tokens.samples
-    teacher = tokens.gather([sample.teacher_logprobs for sample in samples], "log-probabilities that no teacher gave:")
+    teacher = tokens.gather([sample.teacher_logprobs for sample in samples], "the teacher's log-probabilities")
     student = student_logprobs(tokens)
     if extrapolation is None:
         found = teacher - student
@@ -53,19 +54,27 @@ def heard_log_ratio(tokens: Tokens, term: PolicyGradientTerm) -> Values:
 
 
 def teacher_signal(
-    tokens: Tokens, name: str, term: PolicyGradientTerm, groups: Sequence[EpisodeGroup], weigh: Callable[[Tokens], Values]
+    tokens: Tokens,
+    name: str,
+    term: PolicyGradientTerm,
+    groups: Sequence[EpisodeGroup],
+    weigh: Callable[[Tokens], Values],
+    returns: dict[str, Values] | None = None,
 ) -> Values:
     """S of every token, [n], before its coefficient; 0 where the teacher has no opinion.
 
     Args:
         weigh: the product of ``signal.weights``, [n].
+        returns: is given S without its baseline, the targets of the value ``<name>/teacher`` where that is the baseline: [n].
     """
-    found = np.zeros(len(tokens))
+    found, targets = np.zeros(len(tokens)), np.full(len(tokens), np.nan)
     heard = tokens.where([sample.reviewed for sample in tokens.samples])
     some = tokens.take(heard)
     if len(some):
-        values = _credited(some, name, term.signal, heard_log_ratio(some, term)) * weigh(some)
-        found[heard] = _less_baseline(some, name, term.signal, values, groups)
+        targets[heard] = values = _credited(some, name, term.signal, heard_log_ratio(some, term))
+        found[heard] = weigh(some) * _less_baseline(some, name, term.signal, values, groups)
+    if returns is not None and term.signal.baseline == "value":
+        returns[f"{name}/teacher"] = targets
     return found
 
 
@@ -108,6 +117,8 @@ def _less_baseline(tokens: Tokens, name: str, signal: TeacherSignal, values: Val
     if signal.baseline == "closed_form":
         means = [sample.expected_advantages.get(name) for sample in tokens.samples]
         return np.asarray(values - tokens.gather(means, "the mean of the teacher's signal over the vocabulary"))
+    if signal.baseline == "value":
+        return np.asarray(values - learned_values_of(tokens, f"{name}/teacher"))
     return _less_siblings(tokens, values, groups) if signal.baseline == "group" else values
 
 

@@ -109,9 +109,9 @@ class Tokens:
             if stop > start:
                 yield name, slice(int(start), int(stop))
 
-    def spread(self, values: npt.NDArray[np.generic]) -> list[FloatArray]:
-        """[n] into one float32 stream a sample, 0 where the term has no token."""
-        found = [np.zeros(len(sample), np.float32) for sample in self.samples]
+    def spread(self, values: npt.NDArray[np.generic], empty: float = 0.0) -> list[FloatArray]:
+        """[n] into one float32 stream a sample, ``empty`` where the term has no token."""
+        found = [np.full(len(sample), empty, np.float32) for sample in self.samples]
         for row in np.unique(self.row):
             here = self.row == row
             found[row][self.column[here]] = values[here]

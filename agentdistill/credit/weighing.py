@@ -25,8 +25,19 @@ def weigh(tokens: Tokens, weights: Sequence[TokenWeight], step: int, *, special_
     """
     found = np.ones(len(tokens))
     for weight in weights:
-        if weight.acts(step) and not isinstance(weight, DenseWeight) and len(tokens):
-            found = found * _weigh(tokens, weight, special_ids)
+        if not isinstance(weight, DenseWeight) and weight.acts(step) and len(tokens):
+            found = found * _heard(tokens, weight, special_ids)
+    return found
+
+
+def _heard(tokens: Tokens, weight: TokenWeight, special_ids: Collection[int]) -> Values:
+    """The weight, which is 1 where it asks for the teacher's opinion and there is none."""
+    if not weight.hears_teacher:
+        return _weigh(tokens, weight, special_ids)
+    reviewed = tokens.where([sample.reviewed for sample in tokens.samples])
+    found = np.ones(len(tokens))
+    if reviewed.any():
+        found[reviewed] = _weigh(tokens.take(reviewed), weight, special_ids)
     return found
 
 

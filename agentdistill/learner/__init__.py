@@ -9,10 +9,12 @@ Loss = Σ_c (1/N_c) Σ_t w_ct ℓ_ct. Each component divides by its own count ov
 rescales another and cutting the batch into micro-batches changes nothing.
 """
 
+from agentdistill.learner.counts import needs, normalisers
 from agentdistill.learner.head import Head
 from agentdistill.learner.learner import Learner
 from agentdistill.learner.linear_divergence import Hidden, LinearDivergence, TopK, linear_divergence
-from agentdistill.learner.packing import MicroBatch, needs, normalisers, pack
+from agentdistill.learner.packing import MicroBatch, pack
+from agentdistill.learner.ranks import shard
 from agentdistill.learner.report import LossReport, StepReport
 from agentdistill.policy import resolve_device
 
@@ -30,4 +32,5 @@ __all__ = [
     "normalisers",
     "pack",
     "resolve_device",
+    "shard",
 ]

@@ -25,7 +25,7 @@ from agentdistill.learner.plan import Plan, Wanted, nonempty, rows_of
 from agentdistill.learner.target import ChunkTarget
 from agentdistill.learner.terms import sampled_loss
 from agentdistill.losses.fused import Scratch, log_normaliser
-from agentdistill.policy.products import accumulated, add_outer, pull
+from agentdistill.policy.products import accumulated, add_outer, narrowed, pull
 
 BLOCK = {"cpu": 2**18}
 """Entries of a block's tensors, by device: five of them stay in the cache."""
@@ -50,13 +50,11 @@ class _TokenLosses(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             dtype = plan.product_dtype or torch.promote_types(hidden.dtype, weight.dtype)
             grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-            pass_ = _Pass(plan, weight.to(dtype), grad_hidden, wants_weight, wants_bias)
-            for rows in plan.chunks(pass_.weight):
-                pass_.chunk(hidden[rows].to(dtype), rows.start, rows.stop)
-        cast_weight = None if pass_.grad_weight is None else pass_.grad_weight.to(weight.dtype)
-        cast_bias = None if pass_.grad_bias is None or bias is None else pass_.grad_bias.to(bias.dtype)
+            loss, grad_weight, grad_bias = _sweep(plan, hidden, weight.to(dtype), grad_hidden, wants_weight, wants_bias)
+        cast_weight = None if grad_weight is None else narrowed(grad_weight, weight.dtype)
+        cast_bias = None if grad_bias is None or bias is None else grad_bias.to(bias.dtype)
         ctx.save_for_backward(grad_hidden, cast_weight, cast_bias)
-        return pass_.loss
+        return loss
 
     @staticmethod
     @once_differentiable
@@ -65,6 +63,16 @@ class _TokenLosses(torch.autograd.Function):
         if float(upstream) == 1.0:  # the usual case: the gradients as they are, which autograd takes over without a copy
             return (*saved, None)
         return (*(None if tensor is None else tensor * upstream.to(tensor.dtype) for tensor in saved), None)
+
+
+def _sweep(
+    plan: Plan, hidden: Tensor, weight: Tensor, grad_hidden: Tensor | None, wants_weight: bool, wants_bias: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Loss and the head's gradients; ``grad_hidden`` is filled. Memory for a chunk is gone when gradients are turned into their dtype."""
+    pass_ = _Pass(plan, weight, grad_hidden, wants_weight, wants_bias)
+    for rows in plan.chunks(weight):
+        pass_.chunk(hidden[rows].to(weight.dtype), rows.start, rows.stop)
+    return pass_.loss, pass_.grad_weight, pass_.grad_bias
 
 
 class _Pass:
@@ -127,6 +135,8 @@ class _Pass:
         if self.plan.entropy:
             work = self.scratch.rows(count)[0]
             self.plan.record("entropy", start, slice(None), entropy(torch.sub(logits, lse, out=work), probs), count)
+        if self.plan.shares:
+            self.plan.record("probs_norm", start, slice(None), torch.linalg.vector_norm(probs, dim=-1), count)
         capped = logits.clone() if self.plan.head.softcap is not None and self.wants_grad else logits
         added = None if teacher is None else teacher.block(logits, lse, probs, start, stop)
         if added is not None:
@@ -164,7 +174,7 @@ class _Pass:
         """Add the sampled-token losses; ∂/∂ln q(y), [n]."""
         with torch.enable_grad():
             leaf = chosen.detach().requires_grad_()
-            total = leaf.new_zeros(())
+            slope = torch.zeros_like(leaf)
             for part in self.plan.parts:
                 found = part.within(start, stop)
                 if part.wanted is not None or not nonempty(found):
@@ -175,10 +185,13 @@ class _Pass:
                 results = sampled_loss(part.term, leaf[rows], streams, **part.numbers(found))
                 for name, values in results.items():
                     self.plan.record(f"{name}/{part.name}", start, rows, values.detach().to(chosen.dtype), stop - start)
-                total = total + (part.weights[found] * results["loss"]).sum()
-        self.loss += total.detach()
-        (gradient,) = torch.autograd.grad(total, leaf)
-        return gradient
+                total = (part.weights[found] * results["loss"]).sum()
+                self.loss += total.detach()
+                (one,) = torch.autograd.grad(total, leaf)
+                slope += one
+                if self.plan.shares:
+                    self.plan.record(f"slope/{part.name}", start, rows, one[rows].abs(), stop - start)
+        return slope
 
 
 def entropy(logprobs: Tensor, probs: Tensor) -> Tensor:

@@ -7,13 +7,14 @@
 
 ``accumulate`` may be called several times before ``update``; gradients add up. A batch with a number that is not finite never moves
 the weights: they, the optimizer and the learning-rate schedule are afterwards bit for bit what they were before it.
+
+Where torch.distributed is initialised, each process has a part of the batch (:mod:`agentdistill.learner.ranks`), and what comes out is
+what one process would have made of the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,27 +23,31 @@ import numpy as np
 import torch
 from torch import nn
 
+from agentdistill.config.method import resolved
 from agentdistill.config.schema import LearnerConfig, Term
-from agentdistill.errors import ConfigError, NumericsError, StoreError, unknown
+from agentdistill.config.value import Gae
+from agentdistill.errors import ConfigError, NumericsError, StoreError
 from agentdistill.learner import state as state_
 from agentdistill.learner.adapters import Reference, add_lora, save_lora
+from agentdistill.learner.counts import active_terms, normalisers
 from agentdistill.learner.device import Precision, resolve_autocast, set_threads
 from agentdistill.learner.head import Head, check_head, enable_checkpointing
 from agentdistill.learner.kernel import token_losses
-from agentdistill.learner.packing import Index, MicroBatch, pack
+from agentdistill.learner.packing import MicroBatch, pack
 from agentdistill.learner.plan import make_plan
+from agentdistill.learner.probe import probe_terms
+from agentdistill.learner.ranks import Ranks
 from agentdistill.learner.ratios import samples_of, wanted, with_sequence_ratios
-from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.report import LossReport, Measured, StepReport, make_report
-from agentdistill.learner.scoring import flat_hidden, score_streams
-from agentdistill.learner.signals import dense_signals, dense_terms
+from agentdistill.learner.scorer import Scorer
+from agentdistill.learner.scoring import flat_hidden
+from agentdistill.learner.value import FILE as VALUE_FILE
+from agentdistill.learner.value import ValueHead
 from agentdistill.policy import resolve_device
-from agentdistill.types import FloatArray, Sample
+from agentdistill.types import Sample
 
 if TYPE_CHECKING:
     from agentdistill.teacher.protocol import DenseTeacher
-
-WANTS = ("old", "ref", "entropy")
 
 
 def learning_rate(config: LearnerConfig, updates: int) -> float:
@@ -52,7 +57,7 @@ def learning_rate(config: LearnerConfig, updates: int) -> float:
     return config.lr * warmup * decay
 
 
-class Learner:
+class Learner(Scorer):
     """Trains a Hugging Face causal LM in place.
 
     Args:
@@ -61,6 +66,7 @@ class Learner:
         device: overrides ``config.device``.
         vocab_size: ids that the policy is over; a head that is padded beyond is cut there. ``None``: the head's own size.
         reference: True keeps the policy as it is now (a frozen copy; with LoRA the base itself, at no cost); a model is used as given.
+        values: learned values to keep beside the policy; see :func:`agentdistill.config.terms.learned_values`.
 
     Raises:
         ConfigError: a head that the learner cannot take apart, trained weights in half precision, a device that is not there.
@@ -74,9 +80,11 @@ class Learner:
         device: str | torch.device | None = None,
         reference: nn.Module | bool | None = None,
         vocab_size: int | None = None,
+        values: Mapping[str, Gae] | None = None,
     ) -> None:
         self.config = config
         self.device = resolve_device(config.device if device is None else device)
+        self.ranks = Ranks(self.device)
         self.precision = Precision(device=self.device, autocast=resolve_autocast(config.dtype, self.device))
         self.model = model.to(self.device)
         self._adapters = add_lora(self.model, config.lora) if config.lora is not None else None
@@ -91,96 +99,44 @@ class Learner:
             set_threads(config.threads, sum(parameter.numel() for parameter in self.model.parameters()))
         self.reference = Reference.of(self.model, self._adapters, False if reference is None else reference)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=config.lr, betas=config.betas)
+        width, dtype = self.head.weight.shape[1], torch.promote_types(self.head.weight.dtype, torch.float32)
+        self.value_head = ValueHead(width, values, device=self.device, dtype=dtype) if values else None
         self.updates = 0
         """Optimizer steps taken; a skipped one does not count."""
         self.nonfinite_in_a_row = 0
         self.nonfinite_total = 0
         self._pending: list[LossReport] = []
+        self._probed: dict[str, float] = {}
+        """Figures of this step's probe."""
 
-    # --- before the update -------------------------------------------------------------------------------------------
-
-    def streams(self, samples: Sequence[Sample], want: Collection[str]) -> list[dict[str, FloatArray]]:
-        """What ``want`` names of ``old``, ``ref`` (ln q(y) of the current and the reference policy) and ``entropy``, for each sample:
-        float32 [L], NaN where nobody sampled. One forward for the policy and one for the reference.
-
-        Raises:
-            ConfigError: an unknown name, or ``ref`` of a learner without a reference.
-        """
-        for name in want:
-            if name not in WANTS:
-                raise ConfigError(unknown("stream", name, WANTS))
-        found: list[dict[str, FloatArray]] = [{} for _ in samples]
-        if "old" in want or "entropy" in want:
-            for target, scores in zip(found, self._scores(self.model, samples, "entropy" in want), strict=True):
-                target.update({name: scores[source] for name, source in (("old", "logprobs"), ("entropy", "entropy")) if name in want})
-        if "ref" in want:
-            if self.reference is None:
-                raise ConfigError("a term needs the reference policy, which this learner does not keep; construct it with reference=True")
-            with self.reference.active() as model:
-                for target, scores in zip(found, self._scores(model, samples, False), strict=True):
-                    target["ref"] = scores["logprobs"]
-        return found
-
-    @contextmanager
-    def as_it_began(self) -> Iterator[nn.Module]:
-        """The policy before training, in evaluation mode and in the learner's own precision; the policy itself is untouched behind it.
-
-        Raises:
-            ConfigError: this learner keeps no reference.
-        """
-        if self.reference is None:
-            raise ConfigError("the student as it began is wanted, which this learner does not keep; construct it with reference=True")
-        with self.reference.active() as model, self.precision.context():
-            training = model.training
-            model.eval()
-            try:
-                yield model
-            finally:
-                model.train(training)
-
-    def score(self, samples: Sequence[Sample], want: Collection[str]) -> list[Sample]:
-        """The samples with ``old_logprobs``, ``ref_logprobs`` and ``entropy`` filled, as ``want`` names them; see :meth:`streams`."""
-        fields = {"old": "old_logprobs", "ref": "ref_logprobs", "entropy": "entropy"}
-        filled = []
-        for sample, found in zip(samples, self.streams(samples, want), strict=True):
-            streams: dict[str, Any] = {fields[name]: stream for name, stream in found.items()}
-            filled.append(replace(sample, **streams))
-        return filled
-
-    def score_signals(self, samples: Sequence[Sample], terms: Mapping[str, Term], dense: DenseTeacher) -> list[Sample]:
-        """The samples with what the teacher signals of policy-gradient terms need of whole distributions; see
-        :func:`agentdistill.learner.signals.dense_signals`."""
-        return dense_signals(
-            self.model,
-            samples,
-            dense_terms(terms),
-            dense,
-            head=self.head,
-            micro_batch_tokens=self.config.micro_batch_tokens,
-            chunk_tokens=self.config.chunk_tokens,
-            precision=self.precision,
-        )
+    # --- the update ----------------------------------------------------------------------------------------------------
 
     def pack(self, samples: Sequence[Sample], terms: Mapping[str, Term], step: int) -> list[MicroBatch]:
-        """Cut a whole batch into micro-batches; see :func:`agentdistill.learner.packing.pack`."""
-        return pack(samples, terms, step, micro_batch_tokens=self.config.micro_batch_tokens)
+        """Cut a whole batch, or this rank's part of it, into micro-batches; see :func:`agentdistill.learner.packing.pack`.
 
-    # --- the update --------------------------------------------------------------------------------------------------
+        Over several ranks the terms' counts are summed. Credit is not: it compares episodes, and is assigned on the whole batch before
+        :func:`agentdistill.learner.ranks.shard` splits it, so that group and batch statistics are global by construction.
+        """
+        active = active_terms(terms, step)
+        totals = self.ranks.sum_counts(normalisers(samples, active), active)
+        return pack(samples, terms, step, micro_batch_tokens=self.config.micro_batch_tokens, totals=totals)
 
     def accumulate(
         self, micro_batches: Sequence[MicroBatch], terms: Mapping[str, Term], step: int, dense: DenseTeacher | None = None
     ) -> LossReport:
-        """Forward and backward over the micro-batches; gradients are added to those already there.
+        """Forward and backward over the micro-batches; gradients are added to those already there. Over several ranks, losses, counts and
+        metrics of the report are those of the whole batch, and its arrays those of the rank.
 
         Args:
             micro_batches: from :meth:`pack`, with the same terms and step.
             dense: the white-box teacher; asked, once a micro-batch, for exactly the positions that divergence terms cover.
 
         Raises:
-            ConfigError: a divergence term and no ``dense``.
+            ConfigError: a divergence term and no ``dense``; targets of a learned value and none is kept.
             IncompatibleError: the teacher's vocabulary has another size.
             Any error of ``dense``. After an error nothing is accumulated any more, from earlier calls neither.
         """
+        terms = {name: resolved(term, step) for name, term in terms.items()}
         try:
             if names := wanted(terms, micro_batches):
                 scores = self._scores(self.model, samples_of(micro_batches), False)
@@ -192,7 +148,9 @@ class Learner:
             raise
         finally:
             self.model.eval()
-        report = make_report(measured, terms, step)
+        report = make_report(measured, terms, step, self.ranks)
+        report.metrics.update(self._probed)
+        self._probed = {}
         self._pending.append(report)
         return report
 
@@ -200,26 +158,33 @@ class Learner:
         """Forget what was accumulated since the last update."""
         self._pending = []
         self.optimizer.zero_grad(set_to_none=True)
+        if self.value_head is not None:
+            self.value_head.discard()
 
     def update(self) -> StepReport:
-        """One optimizer step on what was accumulated, clipped to ``clip_norm``; the gradient is empty afterwards.
+        """One optimizer step on what was accumulated, clipped to ``clip_norm``; the gradient is empty afterwards. Over several ranks the
+        gradients are summed first, so that all take the same step, or skip it for a number that is not finite on one of them.
 
         Raises:
             NumericsError: this is the ``max_nonfinite``-th step in a row with a loss or gradient that is not finite.
         """
         pending = self._pending
+        self.ranks.sum_gradients([*self.trained.values(), *(self.value_head.parameters.values() if self.value_head is not None else ())])
         gradients = [parameter.grad for parameter in self.trained.values() if parameter.grad is not None]
         lr = learning_rate(self.config, self.updates)
         norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
-        if not gradients or not any(report.measured for report in pending):
+        if not gradients or not any(report.metrics["tokens/forward"] for report in pending):
             self.discard()
             return StepReport(grad_norm=norm, skipped=True, lr=lr, nonfinite_in_a_row=self.nonfinite_in_a_row)
-        if not (np.isfinite(norm) and all(np.isfinite(report.total) for report in pending)):
+        value_norm = 0.0 if self.value_head is None else float(self.value_head.norm())
+        if not (np.isfinite(norm) and np.isfinite(value_norm) and all(np.isfinite(report.total) for report in pending)):
             return self._skip(norm, lr, pending)
         torch.nn.utils.clip_grads_with_norm_(list(self.trained.values()), self.config.clip_norm, torch.tensor(norm, device=self.device))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        if self.value_head is not None:
+            self.value_head.step(self.config.clip_norm)
         self.discard()
         self.updates += 1
         self.nonfinite_in_a_row = 0
@@ -236,7 +201,8 @@ class Learner:
             "nonfinite_total": self.nonfinite_total,
             "fingerprint": self._fingerprint(),
         }
-        return state_.dump(self.model, self.optimizer, self._adapters is not None), meta
+        tensors = state_.dump(self.model, self.optimizer, self._adapters is not None)
+        return (tensors if self.value_head is None else {**tensors, VALUE_FILE: self.value_head.state()}), meta
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
         """Become the learner that :meth:`state` described. The model must have been built alike.
@@ -246,7 +212,11 @@ class Learner:
         """
         if meta.get("format") != state_.FORMAT:
             raise StoreError(f"learner state has format {meta.get('format')!r}; this version reads {state_.FORMAT}")
+        if self.value_head is not None:
+            self.value_head.check(tensors)
         state_.load(self.model, self.optimizer, self._adapters is not None, tensors)
+        if self.value_head is not None:
+            self.value_head.load_state(tensors[VALUE_FILE])
         self.updates = int(meta["updates"])
         self.nonfinite_in_a_row = int(meta["nonfinite_in_a_row"])
         self.nonfinite_total = int(meta["nonfinite_total"])
@@ -311,33 +281,24 @@ class Learner:
                     chunk=self.config.chunk_tokens,
                     reference=None if self.reference is None else partial(self._reference_target, micro),
                 )
-                token_losses(plan, flat_hidden(self.model, micro, self.precision)).backward()  # type: ignore[no-untyped-call]  # torch
-                measured.append(Measured(micro=micro, arrays=plan.to_host()))
+                hidden = flat_hidden(self.model, micro, self.precision)
+                if number == 0 and self.config.probe_every and step % self.config.probe_every == 0:
+                    self._probed = probe_terms(plan, hidden, k=self.config.probe_k, seed=step)
+                token_losses(plan, hidden).backward()  # type: ignore[no-untyped-call]  # torch
+                if micro.values and self.value_head is None:
+                    raise ConfigError(f"the samples say what the value {next(iter(micro.values))!r} should learn; this learner keeps none")
+                if self.value_head is not None:
+                    self.value_head.backward(micro, hidden, plan)
+                measured.append(Measured.of(micro, plan.to_host()))
         return measured
-
-    @torch.no_grad()
-    def _reference_target(self, micro: MicroBatch, index: Index) -> ReferenceTarget:
-        """The reference's distributions at the positions ``index`` of a micro-batch, formed a chunk at a time."""
-        with self.as_it_began() as model:
-            states = flat_hidden(model, micro, self.precision)[torch.as_tensor(index, device=self.device)]
-            return ReferenceTarget(Head.of(model, self.head.rows), states, self.precision.product_dtype)
-
-    def _scores(self, model: nn.Module, samples: Sequence[Sample], entropy: bool) -> list[dict[str, FloatArray]]:
-        return score_streams(
-            model,
-            samples,
-            micro_batch_tokens=self.config.micro_batch_tokens,
-            chunk_tokens=self.config.chunk_tokens,
-            precision=self.precision,
-            entropy=entropy,
-            vocab_size=self.head.rows,
-        )
 
     def _skip(self, norm: float, lr: float, pending: Sequence[LossReport]) -> StepReport:
         self.discard()
         self.nonfinite_in_a_row += 1
         self.nonfinite_total += 1
         everyone = {sample.episode: None for report in pending for one in report.measured for sample in one.micro.samples}
+        if self.ranks.several and not all(np.isfinite(report.total) for report in pending):
+            everyone = {}  # the loss of an episode is not finite, on this rank or on another
         guilty = {episode: None for report in pending for episode in report.nonfinite_episodes()} or everyone
         if self.nonfinite_in_a_row >= self.config.max_nonfinite:
             components = {name: value for report in pending for name, value in report.components.items()}

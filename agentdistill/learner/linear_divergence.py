@@ -134,8 +134,8 @@ def linear_divergence(
         divergence: a key of :data:`agentdistill.losses.DIVERGENCES`. ``jsd``, ``forward_kl`` and ``reverse_kl`` are the fast ones.
         bias: b, [V].
         row_weights: w, [N]. A position of weight 0 is left out of all arithmetic, whatever it holds. ``None``: the mean, 1/N each.
-        chunk: positions whose logits exist at the same time. ``None``: as many as fit into the bytes of the head's float32 gradient,
-            or into 64 MiB where that is more.
+        chunk: positions whose logits exist at the same time. ``None``: as many as fit into the bytes that the head's weight takes, or
+            into 32 MiB where that is more; into half of that for a half-precision head.
         entropy: measure the student's too, at the price of two more passes over the logits.
         scale, softcap: of the student's logits; softcap · tanh(scale · z / softcap).
         **parameters: of the divergence.
@@ -195,7 +195,7 @@ def _check(hidden: Tensor, weight: Tensor, bias: Tensor | None, chunk: int | Non
         raise UsageError(f"chunk={chunk} is below 1; give the positions whose logits may exist at the same time, or None")
 
 
-class _Selected:
+class Selected:
     """Some positions of another target, ascending."""
 
     def __init__(self, target: Any, kept: Index) -> None:
@@ -227,4 +227,4 @@ def _select(teacher: Any, kept: Index) -> Any:
     if isinstance(teacher, Hidden):
         rows = torch.as_tensor(kept, device=teacher.states.device)
         return Hidden(teacher.states[rows], teacher.weight, teacher.bias, teacher.temperature, teacher.scale, teacher.softcap)
-    return _Selected(teacher, kept)
+    return Selected(teacher, kept)

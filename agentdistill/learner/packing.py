@@ -13,7 +13,6 @@ not depend on the company it keeps.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -21,12 +20,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, Term, at
+from agentdistill.config.schema import KLTerm, PolicyGradientTerm, Term
+from agentdistill.config.terms import learned_values
 from agentdistill.errors import AlignmentError, ConfigError
+from agentdistill.learner.counts import Weights, active_terms, component_weights, has_target, normalisers
 from agentdistill.types import BoolArray, FloatArray, Sample
 
 Index = npt.NDArray[np.int64]
-Weights = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +46,18 @@ class Component:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Regression:
+    """The tokens inside a micro-batch before which a learned value is asked."""
+
+    index: Index
+    """Which of the micro-batch's positions, ascending: [n]."""
+    targets: FloatArray
+    """What it should say: [n]."""
+    weight: float
+    """1 / their number over the whole batch."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MicroBatch:
     """Rows that go through the model together. R rows, T padded length, N positions to predict."""
 
@@ -57,10 +69,20 @@ class MicroBatch:
     cols: Index
     """Position i predicts ``samples[rows[i]].token_ids[cols[i]]`` from the hidden state at ``cols[i] − 1``; sorted by row, then column."""
     components: Mapping[str, Component] = field(default_factory=dict)
+    values: Mapping[str, Regression] = field(default_factory=dict)
+    """By learned value."""
 
     def __len__(self) -> int:
         """N."""
         return len(self.rows)
+
+    @property
+    def carried(self) -> BoolArray:
+        """Which positions carry a component, [N]; the others are only asked for their value."""
+        found = np.zeros(len(self), np.bool_)
+        for component in self.components.values():
+            found[component.index] = True
+        return found
 
     @property
     def hidden_index(self) -> Index:
@@ -90,72 +112,6 @@ class MicroBatch:
         return [cols[start:stop] for start, stop in pairwise(bounds)]
 
 
-def needs(terms: Mapping[str, Term]) -> frozenset[str]:
-    """What the terms ask for beyond the student: ``dense``, ``advantages``, and ``teacher_``, ``ref_`` or ``rollout_logprobs``."""
-    wanted: set[str] = set()
-    for term in terms.values():
-        if isinstance(term, DivergenceTerm):
-            wanted.add("dense")
-        elif isinstance(term, KLTerm):
-            wanted.add("teacher_logprobs" if term.against == "teacher" else "ref_logprobs")
-        elif isinstance(term, PolicyGradientTerm):
-            wanted.add("advantages")
-            if term.correction is not None:
-                wanted.add("rollout_logprobs")
-    return frozenset(wanted)
-
-
-def normalisers(samples: Sequence[Sample], terms: Mapping[str, Term]) -> dict[str, float]:
-    """N_c of each component: its tokens, its turns, its episodes (times its constant), or its constant. 0 where it has no token anywhere.
-
-    A process that holds a part of the batch sums these over all parts and hands the sums to :func:`pack`.
-    """
-    found: dict[str, float] = {}
-    for name, term in terms.items():
-        scales = _scales(samples, name, term)
-        units = sum(float(scale[_mask(sample, name)].sum()) for sample, scale in zip(samples, scales, strict=True))
-        if term.normaliser == "episode":
-            carriers = {sample.episode for sample in samples if _mask(sample, name).any()}
-            found[name] = len(carriers) * (term.constant or 1.0)
-        else:
-            found[name] = term.constant if term.constant is not None else float(round(units))
-    return found
-
-
-def _mask(sample: Sample, name: str) -> BoolArray:
-    if name not in sample.masks:
-        raise AlignmentError(
-            f"no mask for term {name!r} in a sample of episode {sample.episode!r}; masks: {', '.join(sample.masks) or 'none'}"
-        )
-    return sample.masks[name]
-
-
-def _scales(samples: Sequence[Sample], name: str, term: Term) -> list[Weights]:
-    """Per token: 1 for token and constant; 1 / (tokens of its turn or episode) where those are averaged first."""
-    if term.normaliser in ("token", "episode", "constant"):
-        return [np.ones(len(sample)) for sample in samples]
-    counts: Counter[tuple[str, int]] = Counter()
-    units = [sample.turn if term.normaliser == "turn" else np.zeros(len(sample), np.int32) for sample in samples]
-    for sample, unit in zip(samples, units, strict=True):
-        for key, count in zip(*np.unique(unit[_mask(sample, name)], return_counts=True), strict=True):
-            counts[sample.episode, int(key)] += int(count)
-    scales = [np.ones(len(sample)) for sample in samples]
-    for sample, unit, scale in zip(samples, units, scales, strict=True):
-        for key in np.unique(unit[_mask(sample, name)]):
-            scale[unit == key] = 1.0 / counts[sample.episode, int(key)]
-    return scales
-
-
-def component_weights(samples: Sequence[Sample], name: str, term: Term, total: float) -> list[Weights]:
-    """w_ct / N_c of each sample, [L]; exactly 0 where the term does not apply. ``total`` is N_c."""
-    found: list[Weights] = []
-    for sample, scale in zip(samples, _scales(samples, name, term), strict=True):
-        mask = _mask(sample, name)
-        weights = np.asarray(sample.weights[name], np.float64) if name in sample.weights else np.ones(len(sample))
-        found.append(np.where(mask, weights * scale / (total or 1.0), 0.0))
-    return found
-
-
 def pack(
     samples: Sequence[Sample],
     terms: Mapping[str, Term],
@@ -176,16 +132,20 @@ def pack(
         AlignmentError: a mask is missing, or covers position 0, which nothing predicts.
         ConfigError: a term lacks a stream that it is made of.
     """
-    active = {name: term for name, term in terms.items() if at(term.weight, step) != 0}
+    active = active_terms(terms, step)
     totals = normalisers(samples, active) if totals is None else totals
     weights = {name: component_weights(samples, name, term, totals[name]) for name, term in active.items()}
+    values = {name: totals[f"value/{name}"] for name in learned_values(active)}
     selected = [
-        np.any([weights[name][i] != 0 for name in active], axis=0) if active else np.zeros(len(s), bool) for i, s in enumerate(samples)
+        np.any([weights[name][i] != 0 for name in active] + [has_target(s, name) for name in values], axis=0)
+        if active
+        else np.zeros(len(s), bool)
+        for i, s in enumerate(samples)
     ]
     lengths = {i: int(np.flatnonzero(mask)[-1]) for i, mask in enumerate(selected) if mask.any()}
     for i in lengths:
         _check(samples[i], {name: term for name, term in active.items() if weights[name][i].any()}, selected[i])
-    return [_micro_batch(chosen, samples, active, weights, selected) for chosen in fill(lengths, micro_batch_tokens)]
+    return [_micro_batch(chosen, samples, active, weights, selected, values) for chosen in fill(lengths, micro_batch_tokens)]
 
 
 def fill(lengths: Mapping[int, int], budget: int) -> list[list[int]]:
@@ -230,6 +190,7 @@ def _micro_batch(
     terms: Mapping[str, Term],
     weights: Mapping[str, Sequence[Weights]],
     selected: Sequence[BoolArray],
+    values: Mapping[str, float],
 ) -> MicroBatch:
     cols = [np.flatnonzero(selected[i]) for i in chosen]
     micro = MicroBatch(
@@ -240,16 +201,22 @@ def _micro_batch(
     )
     components: dict[str, Component] = {}
     for name in terms:
-        values = np.asarray(micro.gather([weights[name][i] for i in chosen]), np.float64)
-        index = np.flatnonzero(values)
+        found = np.asarray(micro.gather([weights[name][i] for i in chosen]), np.float64)
+        index = np.flatnonzero(found)
         if len(index):
             components[name] = Component(
                 index=index,
-                weights=values[index],
+                weights=found[index],
                 advantages=_stream(micro, index, [samples[i].advantages.get(name) for i in chosen]),
                 kappa=_stream(micro, index, [samples[i].kappas.get(name) for i in chosen]),
             )
-    return replace(micro, components=components)
+    regressions: dict[str, Regression] = {}
+    for name, total in values.items():
+        targets = np.asarray(micro.gather([samples[i].returns.get(name) for i in chosen]), np.float32)
+        index = np.flatnonzero(~np.isnan(targets))
+        if len(index):
+            regressions[name] = Regression(index=index, targets=targets[index], weight=1.0 / (total or 1.0))
+    return replace(micro, components=components, values=regressions)
 
 
 def _stream(micro: MicroBatch, index: Index, streams: Sequence[FloatArray | None]) -> FloatArray | None:

@@ -3,8 +3,8 @@
     positions of a chunk = the fewest of  N,  ``chunk``,  working set / (2 · V · 4 bytes)
 
 A chunk's logits, the student's and the teacher's, are the only large tensors beside the gradient of the head. They may take as much as
-that gradient does (4 V H bytes), which has to exist anyway, or :data:`WORKING_SET`, whichever is more: larger chunks read the head's
-weight and its gradient less often, and the products are faster.
+the head's weight does (V H numbers of the product's dtype), or :data:`WORKING_SET`, whichever is more, and half of that where the
+product's dtype has two bytes: larger chunks read the weight and its gradient less often, and the products are faster.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from agentdistill.learner.packing import Index, MicroBatch
 if TYPE_CHECKING:
     from agentdistill.teacher.protocol import DenseTarget, DenseTeacher, SparseTarget
 
-WORKING_SET = 64 * 2**20
+WORKING_SET = 32 * 2**20
 """Bytes that a chunk's logits may take, whatever the size of the head."""
 
 
@@ -115,15 +115,18 @@ class Plan:
     product_dtype: torch.dtype | None = None
     """Of the matrix products. ``None``: that of the hidden states."""
     entropy: bool = True
+    shares: bool = False
+    """Measure each component's gradient with respect to the logits by itself."""
     arrays: dict[str, Tensor] = field(default_factory=dict)
     """Filled by the pass: per-position results [N], NaN where a quantity does not exist."""
 
     def chunks(self, weight: Tensor) -> list[slice]:
-        """The N positions in runs of nearly equal length, for a head with this weight [V, H]."""
-        total, (vocab, width) = len(self.targets), weight.shape
-        size = max(weight.element_size(), 4)
-        room = max(WORKING_SET, size * vocab * width) if self.working_set is None else self.working_set
-        rows = max(min(room // (2 * size * vocab), self.chunk or total), 1)
+        """The N positions in runs of nearly equal length, for a head with this weight [V, H], in the dtype of the product."""
+        total, vocab = len(self.targets), weight.shape[0]
+        room = max(WORKING_SET, weight.element_size() * weight.numel()) if self.working_set is None else self.working_set
+        if self.working_set is None and weight.element_size() < 4:  # beside such a head even half of that is as much as the weight itself
+            room //= 2
+        rows = max(min(room // (2 * max(weight.element_size(), 4) * vocab), self.chunk or total), 1)
         rows = -(-total // -(-total // rows)) if total else 1
         return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
 
@@ -210,6 +213,7 @@ def make_plan(
         dense=dense.dense(micro.samples, [cols.tolist() for cols in micro.positions(index)]) if covered and dense is not None else None,
         reference=reference(index) if geometric and reference is not None else None,
         dense_index=index,
+        shares=len(terms) > 1,
         chunk=chunk,
         product_dtype=precision.product_dtype,
     )

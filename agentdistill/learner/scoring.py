@@ -13,7 +13,7 @@ from agentdistill.learner.head import Head, backbone_of, hidden_states
 from agentdistill.learner.kernel import token_losses
 from agentdistill.learner.packing import MicroBatch, fill, pad
 from agentdistill.learner.plan import Plan
-from agentdistill.types import FloatArray, Sample
+from agentdistill.types import BoolArray, FloatArray, Sample
 
 
 def flat_hidden(model: Any, micro: MicroBatch, precision: Precision) -> torch.Tensor:
@@ -23,9 +23,12 @@ def flat_hidden(model: Any, micro: MicroBatch, precision: Precision) -> torch.Te
     return hidden.flatten(0, 1).index_select(0, torch.as_tensor(micro.hidden_index, device=precision.device))
 
 
-def scoring_batches(samples: Sequence[Sample], micro_batch_tokens: int) -> Iterator[tuple[list[int], MicroBatch]]:
-    """Every sampled position of the samples, in micro-batches, each with the numbers of its samples."""
-    where = [np.flatnonzero(sample.sampled[1:]) + 1 for sample in samples]
+def scoring_batches(
+    samples: Sequence[Sample], micro_batch_tokens: int, *, reviewed: bool = False
+) -> Iterator[tuple[list[int], MicroBatch]]:
+    """Every sampled position of the samples, or those of them that the teacher reviews, in micro-batches, each with the numbers of its
+    samples."""
+    where = [np.flatnonzero(_wanted(sample, reviewed)[1:]) + 1 for sample in samples]
     for chosen in fill({i: int(cols[-1]) for i, cols in enumerate(where) if len(cols)}, micro_batch_tokens):
         yield (
             chosen,
@@ -36,6 +39,10 @@ def scoring_batches(samples: Sequence[Sample], micro_batch_tokens: int) -> Itera
                 cols=np.concatenate([where[i] for i in chosen]),
             ),
         )
+
+
+def _wanted(sample: Sample, reviewed: bool) -> BoolArray:
+    return sample.sampled & sample.reviewed if reviewed and sample.reviewed is not None else sample.sampled
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ def dense_signals(
     found = [{key: np.full(len(sample), np.nan, np.float32) for key in names} for sample in samples]
     training = model.training
     model.eval()
-    for chosen, micro in scoring_batches(samples, micro_batch_tokens):
+    for chosen, micro in scoring_batches(samples, micro_batch_tokens, reviewed=True):
         hidden = flat_hidden(model, micro, precision)
         target = dense.dense(micro.samples, [cols.tolist() for cols in micro.positions()])
         for start in range(0, len(hidden), chunk_tokens):

@@ -2,6 +2,7 @@
 
 model.safetensors | adapter.safetensors    parameters and buffers; with LoRA the adapter only
 optimizer.safetensors                      <parameter>.<moment> for each trained parameter
+value.safetensors                          learned values with their moments, where there are any (:mod:`agentdistill.learner.value`)
 meta                                       counters, and what the bits depend on
 """
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from agentdistill.config.schema import DivergenceTerm
+from agentdistill.config.weights import DenseWeight
 from agentdistill.errors import IncompatibleError
 from agentdistill.learner.packing import Index
-from agentdistill.learner.plan import Part, Plan, nonempty, rows_of
+from agentdistill.learner.plan import Part, Plan, Wanted, nonempty, rows_of
 from agentdistill.learner.terms import dense_loss
 from agentdistill.losses import sparse_pathwise
 from agentdistill.losses.fused import Scratch, fused_pathwise
@@ -52,6 +53,7 @@ class ChunkTarget:
         dense: Any = plan.dense
         vocab, known = logits.shape[-1], plan.dense_index[low:high]
         if hasattr(dense, "sparse"):
+            _require_sparse(plan)
             ids, logprobs = dense.sparse(low, high)
             if bool((ids >= vocab).any()):
                 raise IncompatibleError(
@@ -101,7 +103,7 @@ class ChunkTarget:
         weights, targets = part.weights[part.within(int(index[0]), stop)], self._plan.targets[at]
         theirs = rows_of(np.searchsorted(self._known, index), len(self._known), logits.device)
         if len(self._answer) == 2:
-            ids, logprobs = (answer[theirs] for answer in self._answer)
+            ids, logprobs = _likeliest(self._answer[0][theirs], self._answer[1][theirs], wanted)
             value, gradient = sparse_pathwise(
                 wanted.name,
                 ids,
@@ -133,6 +135,7 @@ class ChunkTarget:
                 out=out,
             )
             chosen -= teacher_lse
+        self._record_norm(part.name, at, out)
         self._plan.record(f"loss/{part.name}", 0, at, value, len(self._plan.targets))
         self._plan.record("teacher_logprobs", 0, at, chosen, len(self._plan.targets))
         return (weights * value).sum()
@@ -158,10 +161,42 @@ class ChunkTarget:
             weights = weights * dense.weight
             self._plan.record(f"weight/{name}", 0, at, dense.weight, len(self._plan.targets))
         torch.mul(dense.gradient, weights[:, None], out=out)
+        if dense.weight is not None:
+            out.masked_fill_((weights == 0)[:, None], 0.0)  # where nothing is asked, the gradient may be infinite
+        self._record_norm(name, at, out)
         chosen = teacher_logprobs.gather(-1, targets[:, None])[:, 0]
         self._plan.record(f"loss/{name}", 0, at, dense.value, len(self._plan.targets))
         self._plan.record("teacher_logprobs", 0, at, chosen, len(self._plan.targets))
         return (weights * dense.value).masked_fill(weights == 0, 0.0).sum()
+
+    def _record_norm(self, name: str, at: Tensor, gradient: Tensor) -> None:
+        """‖weights · ∂D/∂z‖ of each position, where somebody asks how terms share the gradient."""
+        if self._plan.shares:
+            self._plan.record(f"norm/{name}", 0, at, torch.linalg.vector_norm(gradient, dim=-1), len(self._plan.targets))
+
+
+def _require_sparse(plan: Plan) -> None:
+    """Raise :class:`IncompatibleError` for a term that asks more of the teacher than its likeliest tokens."""
+    for part in plan.parts:
+        term = None if part.wanted is None else part.wanted.term
+        if term is not None and (term.target.kind != "teacher" or term.support != "teacher" or any(map(_is_dense, term.token_weights))):
+            raise IncompatibleError(
+                f"term {part.name!r} needs the teacher's whole distribution (for its target, support or weights), and this teacher knows "
+                "only its most likely tokens; use support=teacher with the plain target, or a white-box teacher"
+            )
+
+
+def _is_dense(weight: object) -> bool:
+    return isinstance(weight, DenseWeight)
+
+
+def _likeliest(ids: Tensor, logprobs: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor]:
+    """No more than the term's k of them."""
+    k = None if wanted.term is None else wanted.term.k
+    if k is None or k >= ids.shape[-1]:
+        return ids, logprobs
+    logprobs, places = logprobs.topk(k, -1)
+    return ids.gather(-1, places), logprobs
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

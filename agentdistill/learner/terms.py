@@ -128,6 +128,7 @@ def sampled_loss(
         mismatch_cap=cap,
         kappa=kappa,
         tv_mask=term.tv_mask,
+        tv_mask_symmetric=term.tv_mask_symmetric,
         ratio_penalty=term.ratio_penalty,
     )
     measured = {"loss": result.loss, "ratio": result.ratio, "clipped": result.clipped}

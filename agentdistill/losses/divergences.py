@@ -139,9 +139,11 @@ def divergence(
         raise ConfigError("k, support, tail, renormalise and form belong to route='topk'; route='full' sums over the whole vocabulary")
     if route == "topk" and k is None:
         raise ConfigError("route='topk' needs k, the number of tokens to sum over, such as k=16")
+    if target is not None and not callable(target):
+        raise UsageError(f"target={target!r} is no target; expected one such as agentdistill.losses.bridge(0.4), or None")
+    types = _checked(entry, {"teacher_logits": teacher_logits, "student_logits": student_logits}, mask)
     if teacher_logits.shape != student_logits.shape:
         raise UsageError(f"teacher_logits {tuple(teacher_logits.shape)} and student_logits {tuple(student_logits.shape)} differ in shape")
-    types = _checked(entry, {"teacher_logits": teacher_logits, "student_logits": student_logits}, mask)
     with torch.no_grad():
         teacher = (target(teacher_logits, student_logits) if target else teacher_logits).to(types.inside)
         if mask is not None:
@@ -206,6 +208,9 @@ def sparse_divergence(
 def _checked(entry: Divergence, sides: dict[str, Tensor], mask: Tensor | None) -> Types:
     """The types; powers of u lose float32's digits where teacher and student differ much, and are computed in float64."""
     dtype = torch.float32
+    for name, logits in (sides if mask is None else {**sides, "mask": mask}).items():
+        if not isinstance(logits, Tensor):
+            raise UsageError(f"{name} is a {type(logits).__name__}; expected a torch.Tensor")
     for name, logits in sides.items():
         if logits.ndim == 0 or (logits.shape[-1] == 0 and name == "student_logits"):
             raise UsageError(f"{name} of shape {tuple(logits.shape)} have no vocabulary axis; expected [..., V]")

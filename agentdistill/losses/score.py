@@ -144,6 +144,8 @@ def score_advantage(name: str, log_ratio: Tensor, *, student_logprobs: Tensor | 
         ConfigError: unknown name or parameter, or a divergence that needs whole distributions.
         UsageError: ``student_logprobs`` missing, or of another shape.
     """
+    if not isinstance(log_ratio, Tensor):
+        raise UsageError(f"log_ratio is a {type(log_ratio).__name__}; expected a torch.Tensor of ln p − ln q")
     return _sampled(_ADVANTAGES, alpha_beta_pull, name, log_ratio, student_logprobs, parameters)
 
 
@@ -156,6 +158,8 @@ def sampled_divergence(name: str, log_ratio: Tensor, *, student_logprobs: Tensor
         ConfigError: unknown name or parameter, or a divergence that needs whole distributions.
         UsageError: ``student_logprobs`` missing, or of another shape.
     """
+    if not isinstance(log_ratio, Tensor):
+        raise UsageError(f"log_ratio is a {type(log_ratio).__name__}; expected a torch.Tensor of ln p − ln q")
     return _sampled(_VALUES, alpha_beta_terms, name, log_ratio, student_logprobs, parameters)
 
 

@@ -77,6 +77,8 @@ def top_support(side: str, k: int, teacher_logprobs: Tensor, student_logprobs: T
     """
     if side not in SUPPORTS:
         raise ConfigError(unknown("support", side, SUPPORTS))
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise UsageError(f"k={k!r} is no number of tokens; expected a whole number such as 16")
     if k < 1:
         raise UsageError(f"k={k}: the support needs one token at least")
     vocab = teacher_logprobs.shape[-1]

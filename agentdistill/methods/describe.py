@@ -23,6 +23,7 @@ OUTCOMES = {
     "rloo": "R − mean of the others' R",
     "maxrl": "(R − mean(R)) / mean(R)",
     "batch_std": "(R − mean(R)) / std(R) over the batch",
+    "gae": "GAE over {0.level}s, γ={0.gamma:g}, λ={0.lam:g}, learned V",
 }
 GATES = {
     "sigmoid": "σ({0.beta:g} (ln p − ln q))",
@@ -30,6 +31,13 @@ GATES = {
     "outcome": "({0.low:g} + ({0.high:g} − {0.low:g}) σ(−{0.beta:g} Z))",
     "wrong": "1[wrong episode]",
     "right": "1[correct episode]",
+}
+BASELINES = {
+    "batch": "({0} − its mean over the batch)",
+    "batch_std": "whiten({0})",
+    "group": "({0} − the siblings' mean)",
+    "closed_form": "({0} − E_q of it)",
+    "value": "({0} − learned value)",
 }
 CRITICS = {
     "anchors": "return against the other visits of the same state",
@@ -93,7 +101,7 @@ def _route(term: DivergenceTerm) -> str:
 def _policy_gradient(term: PolicyGradientTerm) -> str:
     parts = []
     if not is_zero(term.outcome):
-        parts.append(_scaled(term.outcome, f"Z [{OUTCOMES[term.baseline]}]"))
+        parts.append(_scaled(term.outcome, f"Z [{OUTCOMES[term.baseline].format(term.gae)}]"))
     if not is_zero(term.critic):
         parts.append(_scaled(term.critic, f"C_k [{CRITICS[term.critic_signal.kind]}]"))
     if not is_zero(term.teacher) and not isinstance(term.combine, Scale):
@@ -108,6 +116,16 @@ def _policy_gradient(term: PolicyGradientTerm) -> str:
     return f"−{_surrogate(term)}  with A = {advantage}"
 
 
+def _shaped(term: PolicyGradientTerm) -> str:
+    """What is done to outcomes before and after they are compared."""
+    told = []
+    if term.overlong is not None:
+        told.append(f"R less up to 1 over the last {term.overlong.buffer} of {term.overlong.limit} tokens")
+    if term.flat_groups == "drop":
+        told.append("groups of equal rewards left out")
+    return "".join(f"; {each}" for each in told)
+
+
 def _stretched(base: str, term: PolicyGradientTerm, scale: Scale) -> str:
     amount, signal = number(term.teacher), _signal(term)
     if scale.form == "ratio":
@@ -120,21 +138,30 @@ def _signal(term: PolicyGradientTerm) -> str:
     weights = _weights(signal.weights)
     if signal.form == "imitation":
         return f"{weights}1"
+    ratio = _log_ratio(term)
     if signal.form == "minillm":
-        what = f"Σ_(s>t) {signal.gamma_token:g}^(s−t) ln u_s / (T − t)"
-    elif signal.extrapolation is not None:
-        what = f"(λ(ln p − ln ref) − (ln q − ln ref)), λ={number(signal.extrapolation)}"
+        discount = f"{signal.gamma_token:g}^(s−t)" + (f" or {signal.gamma_turn:g} a turn" if signal.gamma_turn else "")
+        what = f"Σ_(s>t) {discount} ln u_s / (T − t), ln u = {ratio}"
     elif signal.divergence == "reverse_kl":
-        what = "(ln p − ln q)"
+        what = f"({ratio})"
     else:
-        what = f"A_f(u) [{divergence_name(signal)}]"
+        what = f"(A_f(u) − A_f(1)) [{divergence_name(signal)}, ln u = {ratio}]"
     if signal.form == "score" and (signal.gamma_token or signal.gamma_turn):
-        what = f"({what} − Σ_(s>t) f(u_s), γ={signal.gamma_token:g} a token, {signal.gamma_turn:g} a turn)"
-    if signal.floor is not None:
-        what = f"max({what}, ln {signal.floor:g}/(1 − {signal.floor:g}))"
+        cost = "D" if signal.future == "full" else "f(u_s)"
+        what = f"({what} − Σ_(s>t) {cost}, γ={signal.gamma_token:g} a token, {signal.gamma_turn:g} a turn)"
     if signal.baseline != "none":
-        what = f"{'whiten' if signal.baseline == 'batch_std' else 'centre'}({what})"
+        what = BASELINES[signal.baseline].format(what)
     return f"{weights}{what}"
+
+
+def _log_ratio(term: PolicyGradientTerm) -> str:
+    """ln u, as it is bounded before anything is made of it."""
+    signal, what = term.signal, "ln p − ln q"
+    if signal.extrapolation is not None:
+        what = f"λ(ln p − ln ref) − (ln q − ln ref), λ={number(signal.extrapolation)}"
+    if term.teacher_clip is not None:
+        what = f"clip({what}, ±{term.teacher_clip:g})"
+    return what if signal.floor is None else f"max({what}, ln {signal.floor:g}/(1 − {signal.floor:g}))"
 
 
 def _surrogate(term: PolicyGradientTerm) -> str:
@@ -145,7 +172,13 @@ def _surrogate(term: PolicyGradientTerm) -> str:
         core = f"min({ratio} A, clip({ratio}, {_bounds(term.ppo_clip)}) A)"
     else:
         core = f"{ratio} A"
-    return f"{core}{_correction(term)}"
+    if term.dual_clip is not None:
+        core = f"(A < 0: max({core}, {term.dual_clip:g} A), else {core})"
+    if term.tv_mask is not None:
+        moved = "|q − q_rollout|" if term.tv_mask_symmetric else "q − q_rollout towards A"
+        core = f"1[{moved} ≤ {term.tv_mask[0]:g}, {term.tv_mask[1]:g}] {core}"
+    penalty = f" + {term.ratio_penalty:g} (ln {ratio})²" if term.ratio_penalty else ""
+    return f"{core}{_correction(term)}{penalty}"
 
 
 def _correction(term: PolicyGradientTerm) -> str:

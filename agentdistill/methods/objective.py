@@ -14,9 +14,11 @@ from typing import Any
 from agentdistill.config.method import resolved, schedules
 from agentdistill.config.schedule import Adaptive, Schedule, State, at, is_zero
 from agentdistill.config.schema import DivergenceTerm, KLTerm, MethodConfig, PolicyGradientTerm, Term
+from agentdistill.config.terms import learned_values
+from agentdistill.config.weights import EntropyWeight, TipWeight, TokenWeight
 from agentdistill.credit import CreditReport, assign
 from agentdistill.methods.protocol import Needs
-from agentdistill.methods.refuse import hears_teacher, refuse_dead_terms
+from agentdistill.methods.refuse import refuse_dead_terms
 from agentdistill.types import Author, EpisodeGroup, Sample
 
 
@@ -91,24 +93,30 @@ def needs_of(config: MethodConfig) -> Needs:
         dense_signals=dense_signals,
         reference=reference_logprobs or any(isinstance(term, DivergenceTerm) and term.target.kind == "geometric" for term in terms),
         reference_logprobs=reference_logprobs,
-        old_logprobs=any(
-            term.correction is not None and (term.correction.level, term.correction.kind) != ("token", "tis") for term in gradients
-        ),
-        entropy=any(weight in ("entropy", "tip") for term in terms for weight in _weights(term)),
+        old_logprobs=any(map(_wants_old_logprobs, terms)),
+        entropy=any(isinstance(weight, EntropyWeight | TipWeight) for term in terms for weight in _weights(term)),
+        values=bool(learned_values(config.terms)),
         teacher_plays=config.sampler.teacher > 0,
         expert_plays=config.sampler.expert > 0,
         anchors=any(not is_zero(term.critic) and term.critic_signal.kind == "anchors" for term in gradients),
     )
 
 
-def _weights(term: Term) -> list[str]:
-    """Kinds of all weights of a term."""
-    inner = term.signal.weights if isinstance(term, PolicyGradientTerm) else ()
-    return [weight.kind for weight in (*term.token_weights, *inner)]
+def _weights(term: Term) -> tuple[TokenWeight, ...]:
+    """All weights of a term."""
+    return (*term.token_weights, *(term.signal.weights if isinstance(term, PolicyGradientTerm) else ()))
+
+
+def _wants_old_logprobs(term: Term) -> bool:
+    """For a correction of whole episodes; and for weights by the log-ratio on tokens that somebody else sampled, whose log-probability
+    under the student nobody has noted."""
+    if isinstance(term, PolicyGradientTerm):
+        return term.correction is not None and (term.correction.level, term.correction.kind) != ("token", "tis")
+    return term.tokens != "student" and any(weight.hears_teacher for weight in term.token_weights)
 
 
 def _reads_teacher_logprobs(term: Term) -> bool:
-    if any(hears_teacher(weight) for weight in _weights(term)):
+    if any(weight.hears_teacher for weight in _weights(term)):
         return True
     if isinstance(term, PolicyGradientTerm):
         belief = not is_zero(term.critic) and term.critic_signal.kind == "belief"

@@ -29,6 +29,8 @@ class Needs:
     """The trainer's own log-probability of each sampled token before the update, even where there is one update a batch."""
     entropy: bool = False
     """The student's entropy at each sampled token."""
+    values: bool = False
+    """A value of the states, learned beside the policy."""
     teacher_plays: bool = False
     expert_plays: bool = False
     anchors: bool = False
@@ -46,6 +48,7 @@ class Needs:
             (self.teacher_plays, "teacher's episodes", "a teacher that plays episodes of its own"),
             (self.expert_plays, "expert", "an environment with a scripted expert"),
             (self.anchors, "state keys", "an environment whose states have keys (Turn.anchor)"),
+            (self.values, "learned value", "a value of the states, learned by a linear head on the student's hidden states"),
             (self.reference, "reference", "a copy of the student as it began (with adapters: at no cost)"),
         ]
         return {word: sentence for needed, word, sentence in told if needed}

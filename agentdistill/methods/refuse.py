@@ -6,15 +6,14 @@ A batch in which an advantage happens to be zero is no error: that is a metric (
 from __future__ import annotations
 
 from agentdistill.config.combine import Add, Gate, Route, Scale
-from agentdistill.config.schedule import Schedule, at, is_zero
+from agentdistill.config.schedule import Schedule, is_zero
 from agentdistill.config.schema import DivergenceTerm, KLTerm, MethodConfig, PolicyGradientTerm, Term
 from agentdistill.config.terms import Measure
 from agentdistill.config.weights import DenseWeight
 from agentdistill.errors import ConfigError
 from agentdistill.losses.divergences import lookup
+from agentdistill.methods.misfits import extremes, misfits
 
-FAR = 10**9
-"""A step that no run reaches."""
 OF_A_GROUP = ("group", "group_std", "rloo", "maxrl")
 """Baselines that compare an episode with its siblings."""
 
@@ -36,6 +35,8 @@ def refuse_dead_terms(config: MethodConfig) -> None:
                 raise ConfigError(f"{where}.target.amount is 0, so the target is {other} and the teacher is never heard; give it an amount")
         _refuse_tokens_nobody_plays(where, term, config)
         _refuse_weights_out_of_place(where, term)
+        for sentence in misfits(name, term, config):
+            raise ConfigError(sentence)
 
 
 def check_measure(where: str, measure: Measure) -> None:
@@ -48,13 +49,9 @@ def check_measure(where: str, measure: Measure) -> None:
 
 
 def _ends(parameters: dict[str, float | Schedule]) -> list[dict[str, float]]:
-    """The parameters as numbers: where schedules begin, and where they end."""
-    begin = {name: at(value, 0) for name, value in parameters.items()}
-    end = {}
-    for name, value in parameters.items():
-        limits = [getattr(value, field, None) for field in ("limit", "end")]  # of schedules that answer to what they hear
-        end[name] = next((limit for limit in limits if limit is not None), at(value, FAR))
-    return [begin, end]
+    """The parameters as numbers, one of them at a time at each value that it may reach."""
+    begin = {name: extremes(value)[0] for name, value in parameters.items()}
+    return [begin, *({**begin, name: reached} for name, value in parameters.items() for reached in extremes(value))]
 
 
 def _refuse_dead_policy_gradient(where: str, term: PolicyGradientTerm, config: MethodConfig) -> None:
@@ -134,10 +131,5 @@ def _refuse_weights_out_of_place(where: str, term: Term) -> None:
         dense += [weight.kind for weight in term.token_weights if isinstance(weight, DenseWeight)]
     if dense:
         raise ConfigError(f"{where} weighs tokens by {dense[0]}, which only a divergence term computes; move the weight to one")
-    if isinstance(term, KLTerm) and term.against == "reference" and any(hears_teacher(weight.kind) for weight in term.token_weights):
+    if isinstance(term, KLTerm) and term.against == "reference" and any(weight.hears_teacher for weight in term.token_weights):
         raise ConfigError(f"{where} is about the reference and weighs tokens by what the teacher says of them; use another weight")
-
-
-def hears_teacher(weight: str) -> bool:
-    """Whether the weight is a function of the teacher's log-probabilities."""
-    return weight in ("tip", "floor", "prefix_importance", "turn_drift")

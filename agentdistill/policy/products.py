@@ -112,3 +112,16 @@ def _tiles(weight: Tensor) -> Iterator[slice]:
     rows = max(TILE_BYTES * torch.get_num_threads() // (4 * max(weight.shape[1], 1)), 64)
     for start in range(0, weight.shape[0], rows):
         yield slice(start, start + rows)
+
+
+@torch.no_grad()
+def narrowed(sums: Tensor, dtype: torch.dtype) -> Tensor:
+    """``sums`` [V, H] in ``dtype``. A narrower one is written into the memory of ``sums``, which is lost: the two never exist at once."""
+    if sums.dtype == dtype or sums.element_size() <= dtype.itemsize or not sums.is_contiguous():
+        return sums.to(dtype)
+    flat = sums.view(-1)
+    found = flat.view(dtype)[: len(flat)]
+    step = max(TILE_BYTES // sums.element_size(), 1)
+    for start in range(0, len(flat), step):  # what is written lies before what is still to be read
+        found[start : start + step] = flat[start : start + step].to(dtype)
+    return found.view(sums.shape)

@@ -77,6 +77,7 @@ class Parts:
             "old": needs.old_logprobs or self.config.learner.updates > 1,
             "ref": needs.reference_logprobs,
             "entropy": needs.entropy,
+            "value": needs.values,
         }
         want = [name for name, needed in wanted.items() if needed]
         if want:

@@ -40,6 +40,8 @@ class Recorder:
         self.tracker: Tracker = Silent()
         self._recent: deque[float] = deque(maxlen=10)
         """Seconds of the latest steps, evaluations included."""
+        self._evaluated: dict[str, float] = {}
+        """Figures of an evaluation that no schedule has heard yet."""
         self._began = (0.0, 0.0)
         self._saved_at: int | None = None
         self._trained_before = 0
@@ -96,6 +98,8 @@ class Recorder:
         self.counters.step = step + 1
         if self._measurement_due():
             self._evaluate()
+        self.parts.method.observe(record.metrics | self._evaluated)  # once a step: schedules may count them
+        self._evaluated = {}
         if self.counters.step % self.config.checkpoint_every == 0 or self.over:
             self.save()
         self._recent.append(self.clock.now() - began)
@@ -117,7 +121,6 @@ class Recorder:
             record.perf["time/step/seconds"], 1e-9
         )
         self.run.append_perf(record.step, record.perf)
-        self.parts.method.observe(record.metrics)
         self.tracker.scalars(record.step + 1, record.metrics | record.perf)
         self.progress.step(
             StepView(
@@ -173,7 +176,7 @@ class Recorder:
         if rate is not None:
             figures = {"eval/success/greedy": rate} | ({} if sampled is None else {"eval/success/sampled": sampled})
             self.run.append_metrics(self.counters.step, figures, kind="eval")
-            self.parts.method.observe(figures)
+            self._evaluated = figures
             self.tracker.scalars(self.counters.step, figures)
             self.progress.evaluated(self.counters.step, rate)
 

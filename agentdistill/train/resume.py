@@ -21,6 +21,8 @@ MACHINE = (
     "learner.micro_batch_tokens",
     "learner.chunk_tokens",
     "learner.activation_checkpointing",
+    "learner.probe_every",
+    "learner.probe_k",
 )
 """What changes the numbers of a step by rounding at most."""
 PATIENCE = ("rollout.env_timeout", "rollout.env_retries")

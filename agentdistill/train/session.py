@@ -14,6 +14,7 @@ from agentdistill import registry
 from agentdistill.clock import SYSTEM_CLOCK, Clock, InlineExecutor, ThreadExecutor
 from agentdistill.config import Composed, save_config
 from agentdistill.config.schema import ModelConfig, RolloutConfig, TrainConfig
+from agentdistill.config.terms import learned_values
 from agentdistill.env import AgentEnv, EnvConfig, Expert
 from agentdistill.errors import ConfigError, PluginError, TaskError, boundary
 from agentdistill.learner import Learner
@@ -89,7 +90,14 @@ def build(config: TrainConfig, *, clock: Clock = SYSTEM_CLOCK) -> Parts:
     renderer = Renderer(tokenizer)
     method.special_ids = frozenset(tokenizer.all_special_ids)
     own = method.needs.teacher and plugin_of(config.teacher) == SELF
-    learner = Learner(model, config.learner, device=device, reference=method.needs.reference or own, vocab_size=renderer.vocab_size)
+    learner = Learner(
+        model,
+        config.learner,
+        device=device,
+        reference=method.needs.reference or own,
+        vocab_size=renderer.vocab_size,
+        values=learned_values(method.terms) if method.needs.values else None,
+    )
     teacher = None
     if method.needs.teacher:
         teacher = self_teacher(config, learner, renderer) if own else teacher_of(config, device, vocab_size=renderer.vocab_size)

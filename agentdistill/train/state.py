@@ -1,7 +1,7 @@
 """A run's checkpoint: the learner's tensors, and the counters that must survive a restart.
 
 checkpoints/<step>/   model.safetensors config.json tokenizer…   loads with ``from_pretrained`` (with LoRA: adapter.safetensors)
-                      optimizer.safetensors meta.json manifest.json
+                      optimizer.safetensors meta.json manifest.json (value.safetensors where a value is learned)
 """
 
 from __future__ import annotations

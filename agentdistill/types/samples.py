@@ -49,6 +49,12 @@ class Sample:
     """Per policy-gradient component whose signal wants it: D of teacher and student over the whole vocabulary at each sampled token."""
     expected_advantages: Mapping[str, FloatArray] = field(default_factory=dict)
     """Likewise E_q A, the mean of the teacher's signal over what might have been sampled instead."""
+    values: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Per learned value: V of the state before each sampled token."""
+    values_after: Mapping[str, float] = field(default_factory=dict)
+    """Likewise V of the state after the last token, with which an episode that was cut bootstraps."""
+    returns: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Likewise the targets of its regression, at sampled tokens and where a turn has ended. NaN where there is none."""
     reviewed: BoolArray | None = None
     """Where the teacher has an opinion: a privileged one has none in turns where there was nothing to tell it. ``None``: everywhere."""
     masks: Mapping[str, BoolArray] = field(default_factory=dict)
@@ -78,7 +84,7 @@ class Sample:
         for name in ("entropy", "reviewed"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value
-        for name in ("divergences", "expected_advantages", "masks", "weights", "advantages", "kappas", "advantage_parts"):
+        for name in _BY_NAME:
             found.update({f"{name}/{key}": value for key, value in getattr(self, name).items()})
         return found
 
@@ -86,6 +92,12 @@ class Sample:
     def sampled(self) -> BoolArray:
         """Where somebody sampled the token."""
         return self.turn >= 0
+
+
+_BY_NAME = (
+    "divergences", "expected_advantages", "values", "returns", "masks", "weights", "advantages", "kappas", "advantage_parts",
+)  # fmt: skip
+"""Fields of :class:`Sample` that hold several streams."""
 
 
 class Annotation(Record):

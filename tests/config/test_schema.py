@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from agentdistill.config import schema
+from agentdistill.config.method import resolved, schedules
 from agentdistill.config.schedule import Linear
-from agentdistill.config.schema import DivergenceTerm, MethodConfig, SamplerConfig, TrainConfig, at
+from agentdistill.config.schema import DivergenceTerm, MethodConfig, PolicyGradientTerm, SamplerConfig, TrainConfig, at
 
 
 @given(st.floats(-10, 10), st.floats(-10, 10), st.integers(1, 50), st.integers(0, 100))
@@ -47,3 +48,26 @@ def test_every_model_is_frozen_and_closed() -> None:
     for model in models:
         assert model.model_config["frozen"], model
         assert model.model_config["extra"] == "forbid", model
+
+
+def test_a_weight_that_does_not_act_yet_is_no_part_of_the_term() -> None:
+    """Also one that only the kernel computes, and those of the teacher's part alone."""
+    gate = {"kind": "teacher_entropy", "above": 0.8, "from_step": 3, "until_step": 5}
+    term = DivergenceTerm.model_validate({"token_weights": [gate, {"kind": "last_token"}]})
+    assert [len(resolved(term, step).token_weights) for step in (0, 2, 3, 4, 5)] == [1, 1, 2, 2, 1]
+    hybrid = PolicyGradientTerm.model_validate({"teacher": 1.0, "signal": {"weights": [{"kind": "turn_drift", "until_step": 2}]}})
+    assert [len(resolved(hybrid, step).signal.weights) for step in (1, 2)] == [1, 0]
+
+
+def test_a_schedule_anywhere_in_a_term_is_a_number_at_a_step() -> None:
+    term = DivergenceTerm.model_validate(
+        {
+            "divergence": "alpha_beta",
+            "alpha": {"start": 1.0, "end": 0.0, "steps": 4},
+            "target": {"kind": "skew", "amount": {"kind": "cosine", "start": 1, "end": 0.5, "steps": 2}},
+        }
+    )
+    assert set(schedules(term)) == {"alpha", "target.amount"}
+    at_two = resolved(term, 2)
+    assert (at_two.alpha, at_two.target.amount) == (0.5, 0.5)
+    assert schedules(at_two) == {}

@@ -244,3 +244,58 @@ def test_an_outcome_that_fades_out_leaves_unreviewed_turns_to_nobody():
 def test_reviewed_turns_are_counted():
     with pytest.raises(AlignmentError, match="reviewed turns has length 1, expected 2, in episode 'e'"):
         rows([episode("e", turn(3, (1, 2)), turn(2, (3,)))], None, {"e": (True,)})
+
+
+def test_weights_of_the_signal_act_after_its_baseline() -> None:
+    """A token that is not to be heard has no advantage, not minus the baseline."""
+    first, second = episode("a", turn(1, (1, 2, 3))), episode("b", turn(1, (4, 5)))
+    told = {each.id: feedback(each, value) for each, value in ((first, -0.1), (second, -0.9))}
+    for baseline in ("batch", "batch_std", "group"):
+        term = PolicyGradientTerm.model_validate({"teacher": 1, "signal": {"baseline": baseline, "weights": [{"kind": "last_token"}]}})
+        for sample in assign(rows([first, second], told), group(first, second), {"t": term}, 0).samples:
+            assert sample.advantages["t"][-1] == 0
+            assert sample.advantages["t"][1] != 0
+            assert sample.masks["t"][-1]
+
+
+def test_a_weight_by_the_teachers_opinion_is_one_where_there_is_none() -> None:
+    played = episode("e", turn(3, (1, 2)), turn(2, (3, 4)), reward=1.0)
+    told = feedback(played, -0.2).model_copy(update={"token_logprobs": ((float("nan"),) * 2, (-0.2, -9.0))})
+    term = {"o": PolicyGradientTerm.model_validate({"outcome": 1, "baseline": "none", "token_weights": [{"kind": "floor", "floor": -1}]})}
+    (sample,) = assign(rows([played], {"e": told}, {"e": (False, True)}), group(played), term, 0).samples
+    assert sample.weights["o"][sample.sampled].tolist() == [1, 1, 1, 0]
+
+
+def test_whitening_over_the_batch_sees_right_and_wrong_also_where_only_one_kind_trains() -> None:
+    good, bad = episode("a", turn(1, (1, 2)), reward=1), episode("b", turn(1, (3, 4)))
+    term = PolicyGradientTerm(outcome=1.0, baseline="batch_std", episodes="right")
+    first, second = assign(rows([good, bad]), group(good, bad), {"o": term}, 0).samples
+    assert first.advantages["o"][first.masks["o"]].tolist() == [1, 1]
+    assert not second.masks["o"].any()
+
+
+def test_a_group_is_flat_by_what_it_achieved_and_not_by_its_length() -> None:
+    short, long = episode("a", turn(1, (1, 2))), episode("b", turn(1, (3,) * 9))
+    term = PolicyGradientTerm.model_validate({"outcome": 1, "flat_groups": "drop", "overlong": {"limit": 9, "buffer": 6}})
+    report = assign(rows([short, long]), group(short, long), {"o": term}, 0)
+    assert not any(sample.masks["o"].any() for sample in report.samples)
+    assert report.metrics["credit/groups_without_advantage/share"] == 1
+
+
+def test_a_gate_by_the_outcome_hears_it_before_its_coefficient_does() -> None:
+    good, bad = episode("a", turn(1, (1, 2)), reward=1), episode("b", turn(1, (3, 4)))
+    told = {each.id: feedback(each, -0.1) for each in (good, bad)}
+    fading_in = {"kind": "step", "start": 0, "points": {9: 1}}
+    term = PolicyGradientTerm.model_validate({"outcome": fading_in, "teacher": 1, "combine": {"mode": "gate", "by": "agreement"}})
+    first, second = assign(rows([good, bad], told), group(good, bad), {"o": term}, 0).samples
+    assert first.advantages["o"][1:] == pytest.approx([0.4, 0.4])
+    assert not second.advantages["o"].any()
+
+
+def test_terms_with_schedules_are_taken_at_the_step_that_is_given() -> None:
+    played = episode("a", turn(1, (1,)))
+    term = PolicyGradientTerm.model_validate({"teacher": 1, "signal": {"weights": [{"kind": "last_token", "from_step": 3}]}})
+    samples = rows([played], {"a": feedback(played, -0.1)})
+    assert [float(assign(samples, group(played), {"t": term}, step).samples[0].advantages["t"][1]) for step in (0, 3)] == [
+        pytest.approx(0.4), 0.0,
+    ]  # fmt: skip

@@ -300,5 +300,5 @@ def test_scores_that_cannot_be_made_are_refused(tools: Any) -> None:
     learner = learner_of(tools.llama())
     with pytest.raises(ConfigError, match="construct it with reference=True"):
         learner.score(tools.samples(), {"ref"})
-    with pytest.raises(ConfigError, match="no stream 'olt'; available: entropy, old, ref; did you mean 'old'"):
+    with pytest.raises(ConfigError, match="no stream 'olt'; available: entropy, old, ref, value; did you mean 'old'"):
         learner.score(tools.samples(), {"olt"})

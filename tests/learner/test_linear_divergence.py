@@ -1,5 +1,7 @@
 """The kernel against autograd through whole logits, in float64 unless a test is about less."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -281,7 +283,7 @@ def plan(count: int, vocab: int, width: int, **kwargs: Any) -> tuple[Plan, Tenso
 @pytest.mark.parametrize(
     ("count", "vocab", "width", "chunk", "rows"),
     [
-        (1024, 32_000, 512, None, 256),  # logits of student and teacher take what the head's gradient takes: 64 MiB
+        (1024, 32_000, 512, None, 256),  # logits of student and teacher take what the head's weight takes
         (1024, 32_000, 512, 100, 94),
         (256, 151_936, 896, None, 256),
         (1024, 151_936, 896, None, 342),
@@ -289,7 +291,7 @@ def plan(count: int, vocab: int, width: int, **kwargs: Any) -> tuple[Plan, Tenso
         (1, 10**9, 64, None, 1),
     ],
 )
-def test_a_chunk_takes_what_the_heads_gradient_takes_and_chunk_bounds_it(
+def test_a_chunk_takes_what_the_heads_weight_takes_and_chunk_bounds_it(
     count: int, vocab: int, width: int, chunk: int | None, rows: int
 ) -> None:
     made, weight = plan(count, vocab, width, chunk=chunk)
@@ -299,6 +301,11 @@ def test_a_chunk_takes_what_the_heads_gradient_takes_and_chunk_bounds_it(
     assert sum(sizes) == count
     assert [each.start for each in chunks[1:]] == [each.stop for each in chunks[:-1]]
     assert 2 * 4 * vocab * rows <= max(WORKING_SET, 4 * vocab * width) or rows == 1
+
+
+def test_a_head_in_half_precision_has_a_quarter_of_the_positions_at_a_time() -> None:
+    made, weight = plan(1024, 32_000, 512, chunk=None)
+    assert {each.stop - each.start for each in made.chunks(weight.bfloat16())} == {64}
 
 
 def test_parts_on_some_of_the_positions_and_sampled_ones_beside_them_add_up() -> None:
@@ -330,3 +337,12 @@ def test_parts_on_some_of_the_positions_and_sampled_ones_beside_them_add_up() ->
         wanted = wanted - (x["rows"] * logits.log_softmax(-1)[torch.arange(N), targets])[where["s"]].sum()
         close((loss,), (wanted.detach(),), 1e-9)
         close(torch.autograd.grad(loss, (hidden, weight, bias)), torch.autograd.grad(wanted, other), 1e-9)
+
+
+def test_the_example_of_the_page_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "kernel.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs/kernel.md", "exec"), names)
+    assert names["found"].values.shape == (64,)
+    assert names["weight"].grad is not None

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from agentdistill.config.schema import MethodConfig
 from agentdistill.errors import ConfigError
+from agentdistill.methods.describe import formula, row
 from agentdistill.methods.objective import Objective
 from agentdistill.resources import data_dir
 
@@ -47,6 +48,9 @@ def test_needs_follow_from_the_terms():
     assert not Objective(preset("grpo")).needs.teacher
     assert Objective(preset("kdrl")).needs.teacher_logprobs
     assert Objective(preset("sft")).needs.expert_plays
+    assert Objective(preset("ppo")).needs.values
+    assert not Objective(preset("ppo")).needs.teacher
+    assert not Objective(preset("grpo")).needs.values
 
 
 @pytest.mark.parametrize(
@@ -70,3 +74,9 @@ def test_a_term_that_cannot_move_the_weights_is_refused(changes, sentence):
 def test_k1_cannot_even_be_written_down():
     with pytest.raises(ValueError, match="k2"):
         preset("kdrl", terms={"t": {"kind": "kl_estimate", "against": "teacher", "estimator": "k1"}})
+
+
+def test_a_learned_value_says_what_it_is_and_what_it_needs():
+    config = preset("ppo")
+    assert "GAE over turns, γ=1, λ=0.95, learned V" in formula(config)
+    assert row("ppo", config)["needs"] == "learned value"

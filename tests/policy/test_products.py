@@ -58,3 +58,13 @@ def test_few_rows_are_no_special_case(rows: int) -> None:
     states, weight = torch.randn(rows, 4), torch.randn(6, 4)
     torch.testing.assert_close(products.project(states, weight, torch.empty(rows, 6)), states @ weight.T)
     assert products.pull(torch.randn(rows, 6), weight).shape == (rows, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1000, 1237)])
+def test_sums_are_narrowed_in_their_own_memory(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    sums = torch.randn(shape)
+    expected, address = sums.to(dtype), sums.data_ptr()
+    found = products.narrowed(sums, dtype)
+    assert torch.equal(found, expected)
+    assert (found.data_ptr() == address) == (dtype.itemsize <= 4)

@@ -148,7 +148,7 @@ def test_the_card_says_what_was_done_and_how_to_do_it_again(runs: Path, tmp_path
         greedy, sampled = summary[f"success_{moment}"], summary[f"success_sampled_{moment}"]
         assert f"| {when} | test | 4 | {greedy:.3f} | {sampled:.3f} |" in text
     assert f"| student tokens | {summary['student_tokens']:,} |" in text
-    assert "reverse_kl: " in text
+    assert "reverse_kl(p, q)" in text
     assert "arXiv 2306.13649" in text
     assert re.search(r"\| train \| 4096, hash [0-9a-f]{16} \|", text)
     command = shlex.split(re.findall(r"```sh\n(.*)\n```", text)[0])

@@ -18,6 +18,12 @@ def weights(run: Run, step: int) -> str:
     return hashlib.sha256((run.checkpoints / str(step) / "model.safetensors").read_bytes()).hexdigest()
 
 
+def tensors(run: Run, step: int) -> dict[str, str]:
+    """Hash of every file of weights and moments."""
+    files = sorted((run.checkpoints / str(step)).glob("*.safetensors"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def metrics(run: Run) -> str:
     return (run.path / "metrics.jsonl").read_text()
 
@@ -29,13 +35,15 @@ def test_two_runs_with_one_seed_have_identical_metrics_and_another_seed_does_not
     assert metrics(first) != metrics(other)
 
 
-@pytest.mark.parametrize("overrides", [("method=opd_sampled",), ("checkpoint_every=3",), ("method=gkd",)])
+@pytest.mark.parametrize(
+    "overrides", [("method=opd_sampled",), ("checkpoint_every=3",), ("method=gkd",), ("method=ppo", "learner.updates=2")]
+)
 def test_a_run_that_died_and_resumed_is_the_run_that_never_stopped(small, overrides):
     whole = small.train("whole", "steps=4", *overrides)
     small.train("broken", "steps=4", *overrides, stop_after=2)
     resumed = small.train("broken", "resume=true")
     assert metrics(resumed) == metrics(whole)
-    assert weights(resumed, 4) == weights(whole, 4)
+    assert tensors(resumed, 4) == tensors(whole, 4)
     ids = [[head["id"] for head in run.episodes.heads()] for run in (resumed, whole)]
     assert sorted(ids[0]) == sorted(ids[1])
     assert len(set(ids[0])) == len(ids[0])
@@ -115,6 +123,14 @@ def test_lora_trains_through_peft(small):
 def test_several_updates_on_one_batch_use_the_trainers_own_old_logprobs(small):
     run = small.train("twice", "method=grpo", "learner.updates=2", "steps=1")
     assert (run.checkpoints / "1").is_dir()
+
+
+def test_a_method_with_a_learned_value_trains_without_groups_and_keeps_its_value(small):
+    run = small.train("ppo", "method=ppo", "rollout.batch=16", "steps=3")
+    rows = [row for row in run.metrics() if row["kind"] == "train"]
+    assert all(row["loss/value/outcome"] >= 0 and row["credit/outcome/mean_abs"] > 0 for row in rows)
+    assert (run.checkpoints / "3" / "value.safetensors").is_file()
+    assert (run.summary() or {})["steps"] == 3
 
 
 def test_an_environment_that_raises_costs_its_episode_and_not_the_run(small, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from agentdistill.cli.main import main, parse
 from agentdistill.config import compose_eval, compose_train
+from agentdistill.learner.kernel import BLOCK_ELSEWHERE
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "real-checkpoints.md"
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
@@ -45,7 +46,9 @@ def test_the_memory_table_is_that_of_the_shapes_it_names() -> None:
     a_token = 2 * layers * key_value * size * 2
     assert f"{a_token / 1e3:.0f} kB a token" in page
     assert f"≤ {config.rollout.in_flight * config.rollout.max_tokens * a_token / 1e9:.0f} GB" in page
-    assert f"{config.learner.chunk_tokens * rows * 4 / 1e9:.1f} GB a copy" in page
+    chunk = min(rows * width * 2 // 2, config.learner.chunk_tokens * rows * 4 * 2)  # bytes; a half-precision product
+    assert f"blocks of 2²⁴ numbers | {(chunk + 5 * BLOCK_ELSEWHERE * 4) / 1e9:.1f} GB |" in page
+    assert BLOCK_ELSEWHERE == 2**24
     ends = [(width, heads * size), (width, key_value * size), (width, key_value * size), (heads * size, width)]
     ends += [(width, inner), (width, inner), (inner, width)]
     adapters = 32 * sum(map(sum, ends)) * layers

@@ -128,7 +128,7 @@ def test_several_updates_on_one_batch_use_the_trainers_own_old_logprobs(small):
 def test_a_method_with_a_learned_value_trains_without_groups_and_keeps_its_value(small):
     run = small.train("ppo", "method=ppo", "rollout.batch=16", "steps=3")
     rows = [row for row in run.metrics() if row["kind"] == "train"]
-    assert all(row["loss/value/outcome"] >= 0 and row["credit/outcome/mean_abs"] > 0 for row in rows)
+    assert all(row["loss/value/outcome"] >= 0 and row["credit/outcome/outcome/mean_abs"] > 0 for row in rows)
     assert (run.checkpoints / "3" / "value.safetensors").is_file()
     assert (run.summary() or {})["steps"] == 3
 

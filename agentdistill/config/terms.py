@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from agentdistill.config.base import Settings
 from agentdistill.config.combine import Add, Combine
-from agentdistill.config.schedule import Coefficient, Schedule, is_zero
+from agentdistill.config.schedule import Coefficient, Schedule, at, is_zero
 from agentdistill.config.value import Gae
 from agentdistill.config.weights import TokenWeight
 
@@ -44,6 +44,10 @@ class Measure(Settings):
         """Those that are set."""
         named = {"alpha": self.alpha, "beta": self.beta, "mu": self.mu}
         return {name: value for name, value in named.items() if value is not None}
+
+    def numbers(self) -> dict[str, float]:
+        """Likewise, of a term that was resolved at a step."""
+        return {name: at(value, 0) for name, value in self.parameters().items()}
 
 
 class _Term(Settings):

@@ -32,7 +32,7 @@ from agentdistill.credit.learned import learned_advantages
 from agentdistill.credit.outcome import FLAT, Baseline, batch_advantages, group_advantages, overlong_penalty
 from agentdistill.credit.signal import heard_log_ratio, student_logprobs, teacher_signal
 from agentdistill.credit.tokens import Tokens, Values
-from agentdistill.credit.verdict import is_right
+from agentdistill.credit.verdict import is_right, is_students
 from agentdistill.credit.weighing import weigh
 from agentdistill.losses.mismatch import mismatch_weight
 from agentdistill.types import Episode, EpisodeGroup
@@ -131,7 +131,7 @@ def _outcome(tokens: Tokens, groups: Sequence[EpisodeGroup], term: PolicyGradien
     """Z of each token's episode, and where it counts."""
     advantages: dict[str, float] = {}
     flat: set[str] = set()
-    compared = [[episode for episode in group.trainable if _by_student(episode)] for group in groups]
+    compared = [[episode for episode in group.trainable if is_students(episode)] for group in groups]
     compared = [siblings for siblings in compared if siblings]
     for siblings in compared:
         returns = [_return(episode, term) for episode in siblings]
@@ -151,10 +151,6 @@ def _outcome(tokens: Tokens, groups: Sequence[EpisodeGroup], term: PolicyGradien
     per_episode = np.array([advantages.get(name, 0.0) for name in tokens.names])
     kept = np.array([float(term.flat_groups == "keep" or name not in flat) for name in tokens.names])
     return per_episode[tokens.episode], kept[tokens.episode]
-
-
-def _by_student(episode: Episode) -> bool:
-    return any(turn.author == "student" for turn in episode.turns)
 
 
 def _return(episode: Episode, term: PolicyGradientTerm) -> float:

@@ -101,7 +101,7 @@ def _credited(tokens: Tokens, name: str, signal: TeacherSignal, ratio: Values) -
 def _parts(tokens: Tokens, signal: TeacherSignal, ratio: Values) -> tuple[Values, Values]:
     """(A_f(u) − A_f(1), f(u)) of each token."""
     log_u = torch.from_numpy(ratio)
-    parameters = {name: at(value, 0) for name, value in signal.parameters().items()}
+    parameters = signal.numbers()
     student = torch.from_numpy(student_logprobs(tokens))
     immediate = score_advantage(signal.divergence, log_u, student_logprobs=student, **parameters)
     level = score_advantage(signal.divergence, torch.zeros_like(log_u), student_logprobs=student, **parameters)

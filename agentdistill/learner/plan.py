@@ -53,7 +53,7 @@ class Wanted:
         plain = term.route == "full" and term.target.kind == "teacher" and not any(isinstance(w, DenseWeight) for w in term.token_weights)
         return cls(
             name=term.divergence,
-            parameters={name: at(value, 0) for name, value in term.parameters().items()},
+            parameters=term.numbers(),
             tail=term.tail,
             renormalise=term.renormalise,
             form=term.form,

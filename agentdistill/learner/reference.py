@@ -1,4 +1,4 @@
-"""Whole distributions of the student as it began, for targets that are measured against it."""
+"""Whole distributions of a student, as it began or as it is, formed a chunk at a time."""
 
 from __future__ import annotations
 

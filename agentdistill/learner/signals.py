@@ -17,8 +17,8 @@ from torch import Tensor
 from agentdistill.config.schema import PolicyGradientTerm, Term
 from agentdistill.learner.device import Precision
 from agentdistill.learner.head import Head
+from agentdistill.learner.reference import ReferenceTarget
 from agentdistill.learner.scoring import flat_hidden, scoring_batches
-from agentdistill.learner.terms import parameters_of
 from agentdistill.losses import expected_advantage, pathwise, score_advantage
 from agentdistill.types import FloatArray, Sample
 
@@ -50,10 +50,11 @@ def dense_signals(
     model.eval()
     for chosen, micro in scoring_batches(samples, micro_batch_tokens, reviewed=True):
         hidden = flat_hidden(model, micro, precision)
+        students = ReferenceTarget(head, hidden, precision.product_dtype)
         target = dense.dense(micro.samples, [cols.tolist() for cols in micro.positions()])
         for start in range(0, len(hidden), chunk_tokens):
             stop = min(start + chunk_tokens, len(hidden))
-            student = _log_probs(head, hidden[start:stop], precision)
+            student = students.log_probs(start, stop)
             teacher = target.log_probs(start, stop).to(student)
             for name, term in terms.items():
                 for kind, values in zip(("divergences", "expected_advantages"), _of(term, teacher, student), strict=True):
@@ -69,15 +70,9 @@ def dense_signals(
     ]
 
 
-def _log_probs(head: Head, hidden: Tensor, precision: Precision) -> Tensor:
-    weight, _ = head.shared
-    dtype = precision.product_dtype or torch.promote_types(hidden.dtype, weight.dtype)
-    return head.logits(hidden.to(dtype), weight.to(dtype)).log_softmax(-1)
-
-
 def _of(term: PolicyGradientTerm, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
     """D, and the mean of A_f(u) − A_f(1)."""
-    name, parameters = term.signal.divergence, parameters_of(term.signal)
+    name, parameters = term.signal.divergence, term.signal.numbers()
     value, _ = pathwise(name, teacher, student, parameters)
     mean = expected_advantage(name, teacher, student, **parameters)
     zero = torch.zeros_like(student)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agentdistill.config.schedule import at
 from agentdistill.config.schema import DivergenceTerm, KLTerm, PolicyGradientTerm, SupervisedTerm, Term
-from agentdistill.config.terms import Measure, Target
+from agentdistill.config.terms import Target
 from agentdistill.config.weights import DenseWeight, TeachabilityWeight
 from agentdistill.losses import bridge, geometric, kl_estimate, pathwise, policy_gradient, skew, supervised
 from agentdistill.losses.gradients import top_pathwise
@@ -41,7 +41,7 @@ def dense_loss(
         reference_logprobs: of the student as it began, where the term's target is a geometric one.
     """
     wanted = target_logprobs(term.target, teacher_logprobs, student_logprobs, reference_logprobs)
-    parameters = parameters_of(term)
+    parameters = term.numbers()
     if term.k is None:
         value, gradient = pathwise(term.divergence, wanted, student_logprobs, parameters, student_probs=student_probs)
     else:
@@ -83,11 +83,6 @@ def _weigh(weight: DenseWeight, teacher_logprobs: Tensor, student_probs: Tensor)
     if weight.below is not None:
         kept &= entropy < weight.below
     return kept.to(entropy.dtype)
-
-
-def parameters_of(measure: Measure) -> dict[str, float]:
-    """The parameters of a divergence as numbers; those that are not set have its defaults."""
-    return {name: at(value, 0) for name, value in measure.parameters().items()}
 
 
 def sampled_loss(
